@@ -1,0 +1,42 @@
+"""Looking inside distributions: what is behind ``to_event`` and ``expand``, and the tensors that they hold."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from pyro.distributions.torch_distribution import ExpandedDistribution
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+__all__ = ["base_distribution", "map_tensors", "tensors"]
+
+D = TypeVar("D", bound=Distribution)
+
+
+def base_distribution(fn: Any) -> Any:
+    """The distribution behind ``expand`` and ``to_event``."""
+    while isinstance(fn, Independent | ExpandedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def tensors(fn: Distribution) -> Iterator[tuple[str, Tensor]]:
+    """The floating-point tensors that a distribution is made of, by attribute, those of distributions in it included."""
+    for name, value in vars(fn).items():
+        if isinstance(value, Distribution):
+            yield from tensors(value)
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            yield name, value
+
+
+def map_tensors(fn: D, function: Callable[[Tensor], Tensor]) -> D:
+    """The same distribution with ``function`` applied to each of :func:`tensors`."""
+    mapped = copy.copy(fn)
+    for name, value in vars(fn).items():
+        if isinstance(value, Distribution):
+            vars(mapped)[name] = map_tensors(value, function)
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            vars(mapped)[name] = function(value)
+    return mapped

@@ -1,0 +1,112 @@
+"""The objective: expected log-likelihood minus KL, for Pyro's SVI and for torch's optimizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro.infer.elbo import ELBO
+from torch import Tensor
+
+from pyro_vbd.paired_traces import check_pair, local_sites, paired_traces
+from pyro_vbd.parameters import LocalParameters
+from pyro_vbd.site_kl import site_kls
+
+__all__ = ["ELBOTerms", "VBD_ELBO"]
+
+
+@dataclass(frozen=True)
+class ELBOTerms:
+    """The two terms of the bound, in nats over the whole data set, as scalar tensors with gradients."""
+
+    log_likelihood: Tensor
+    #: The KL of each latent site, and with it the prior density of a scale at its point.
+    kl_by_site: dict[str, Tensor]
+
+    @property
+    def kl(self) -> Tensor:
+        """The sum over sites: a sum over weights, never a mean."""
+        return sum(self.kl_by_site.values(), start=torch.zeros_like(self.log_likelihood))
+
+
+class VBD_ELBO(ELBO):
+    r"""The evidence lower bound of variational Bayesian dropout.
+
+    .. math:: L = \frac{N}{B} \sum_{i \in \text{batch}} E_{q(W)} \log p(y_i | x_i, W)
+              - \beta \Big( \sum_w KL(q(w) \,\|\, p(w | \gamma)) - \sum_\gamma \log p(\gamma) \Big)
+
+    Eqs. (10), (17) and (18) of Liu et al. 2019. For the Gaussian-uniform prior the bracket is
+    :math:`\sum \tfrac12 \log(1 + 1/\alpha)`. The factor N/B comes from the model's data plate alone. KLs that torch's
+    registry knows are in closed form; any other is estimated from the draw.
+
+    Use it as ``SVI(model, guide, optim, VBD_ELBO())``, or as ``VBD_ELBO()(model, guide)``, a module whose parameters any
+    torch optimizer takes and whose call returns the loss (-L).
+
+    Args:
+        kl_weight: beta; may be assigned between steps (KL warm-up).
+        num_particles: draws of q whose mean the estimate is.
+        estimator: ``"local"`` samples the outputs of linear maps (local reparameterisation), ``"weights"`` the weights;
+            or a dict of patterns of site names to these, where the first that matches counts and ``"local"`` is the rest.
+        vectorize_particles: run the particles at once, in a plate to the left of the model's.
+        max_plate_nesting: how deep the model's plates are nested; found out by default.
+        hyperprior_constant: whether to count the constant log(b - a) of a uniform hyperprior.
+
+    Raises:
+        ValueError: for a negative or infinite ``kl_weight``, fewer than one particle, an unknown estimator; when called,
+            for a guide that was made for another model.
+    """
+
+    def __init__(
+        self,
+        kl_weight: float = 1.0,
+        num_particles: int = 1,
+        estimator: str | Mapping[str, str] = "local",
+        *,
+        vectorize_particles: bool = False,
+        max_plate_nesting: float = math.inf,
+        hyperprior_constant: bool = False,
+    ) -> None:
+        if not 0 <= kl_weight < math.inf:
+            raise ValueError(f"kl_weight={kl_weight} weighs the KL: use a number >= 0, and 1 for the bound itself")
+        if num_particles < 1:
+            raise ValueError(f"num_particles={num_particles} leaves nothing to average: use 1 or more")
+        self._is_local = local_sites(estimator)
+        super().__init__(num_particles, max_plate_nesting, vectorize_particles=vectorize_particles)
+        self.kl_weight, self.estimator, self.hyperprior_constant = kl_weight, estimator, hyperprior_constant
+
+    def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+        """The loss -L as a scalar tensor, in nats over the whole data set."""
+        terms = self.terms(model, guide, *args, **kwargs)
+        return -(terms.log_likelihood - self.kl_weight * terms.kl)
+
+    def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> ELBOTerms:
+        """The log-likelihood and the KL apart (the KL not yet weighted), averaged over particles."""
+        check_pair(model, guide)
+        log_likelihood: Tensor | float = 0.0
+        kls: dict[str, Tensor] = {}
+        for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
+            for site in model_trace.nodes.values():
+                if site["type"] == "sample" and site["is_observed"]:
+                    log_likelihood = log_likelihood + site["log_prob_sum"] / self.num_particles
+            for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
+                kls[name] = kls.get(name, 0.0) + kl / self.num_particles
+        return ELBOTerms(torch.as_tensor(log_likelihood), kls)
+
+    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss as a number, without gradients."""
+        with torch.no_grad():
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+        """The loss as a number; its gradients are added to the parameters. What ``SVI.step`` calls."""
+        with LocalParameters():
+            loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
+        return paired_traces(model, guide, args, kwargs, self._is_local)

@@ -1,0 +1,247 @@
+r"""A weight that is still a distribution: a tensor that knows its mean and variance and is sampled where it is used.
+
+Local reparameterisation (Kingma, Salimans and Welling 2015, arXiv:1506.02557): where an output is linear in independent
+Gaussian weights, :math:`y_o = \sum_k a_k W_k` is itself Gaussian,
+
+.. math:: y_o \sim N\Big(\sum_k a_k \theta_k, \; \sum_k a_k^2 \sigma_k^2\Big),
+
+eq. (3) of Liu et al. 2019, and is sampled instead of the weights. A rule says so for one function of torch; a function
+without a rule gets one draw of the weight, the same at every use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map
+
+__all__ = ["GaussianTensor", "Rule"]
+
+#: ``rule(func, args, kwargs)``: the sampled output, or NotImplemented where the case has no closed form.
+Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any]], Any]
+
+
+class GaussianTensor(Tensor):
+    """A tensor of independent Gaussians, of the shape, dtype and device of its mean. It holds no data.
+
+    It takes part in torch's functions through ``__torch_function__``, also from inside lists and keyword arguments; what
+    reaches the dispatcher without having been drawn raises.
+
+    Args:
+        loc: means.
+        var: variances, of the same shape.
+    """
+
+    loc: Tensor
+    var: Tensor
+    used: set[str]
+
+    @staticmethod
+    def __new__(cls, loc: Tensor, var: Tensor, *_: Any) -> GaussianTensor:
+        return torch.Tensor._make_wrapper_subclass(cls, loc.shape, dtype=loc.dtype, device=loc.device)  # type: ignore[attr-defined,no-any-return]
+
+    def __init__(
+        self, loc: Tensor, var: Tensor, parent: GaussianTensor | None = None, derive: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.loc, self.var = loc, var
+        self._parent, self._derive = parent, derive
+        self._value: Tensor | None = None
+        #: Names of the functions that read it or a tensor derived from it; empty where nothing has.
+        self.used = set() if parent is None else parent.used
+
+    def derive(self, linear: Callable[[Tensor], Tensor], linear_in_var: Callable[[Tensor], Tensor]) -> GaussianTensor:
+        """The Gaussian tensor that an elementwise linear map or a view makes of this one; it shares this one's draw."""
+        return GaussianTensor(linear(self.loc), linear_in_var(self.var), self, linear)
+
+    def draw(self) -> Tensor:
+        """One sample of the whole tensor, the same one at every call, shared with every tensor derived from it."""
+        if self._value is None:
+            if self._parent is None or self._derive is None:
+                self._value = sample_output(self.loc, self.var)
+            else:
+                self._value = self._derive(self._parent.draw())
+        return self._value
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"GaussianTensor(shape={tuple(self.loc.shape)})"
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        name = getattr(func, "__name__", str(func))
+        for leaf in tree_flatten((args, kwargs))[0]:
+            if isinstance(leaf, GaussianTensor):
+                leaf.used.add(name)
+        rule = _RULES.get(func)
+        if rule is not None:
+            output = rule(func, args, kwargs)
+            if output is not NotImplemented:
+                return output
+        args, kwargs = tree_map(drawn, (args, kwargs))
+        return func(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError(f"a Gaussian weight reached {func} without having been drawn: pass it through a torch function")
+
+
+def drawn(value: Any) -> Any:
+    """The draw of a Gaussian tensor; anything else as it is."""
+    return value.draw() if isinstance(value, GaussianTensor) else value
+
+
+def sample_output(mean: Tensor, variance: Tensor) -> Tensor:
+    """One draw of N(mean, variance), elementwise, with a finite gradient where the variance is 0 (black pixels)."""
+    deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
+    return torch.addcmul(mean, deviation, torch.randn_like(mean))
+
+
+def linear_in_weight(*signature: str) -> Rule:
+    """Rule of a function whose every output is a sum of inputs times distinct weights, plus a bias.
+
+    Args:
+        signature: names of the function's leading arguments in order; ``"weight"`` and ``"bias"`` are those that may be
+            Gaussian, ``"input..."`` those that are squared in the variance. The rest is passed on as it is.
+    """
+
+    def rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        named = {**dict(zip(signature, args, strict=False)), **kwargs}
+        rest = args[len(signature) :]
+        weight, bias = named.get("weight"), named.get("bias")
+        if not isinstance(weight, GaussianTensor):
+            return NotImplemented
+        means, variances = dict(named), dict(named)
+        for name, value in named.items():
+            if name.startswith("input"):
+                means[name] = drawn(value)
+                variances[name] = means[name].square()
+        means["weight"], variances["weight"] = weight.loc, weight.var
+        if isinstance(bias, GaussianTensor):
+            means["bias"], variances["bias"] = bias.loc, bias.var
+        elif bias is not None:
+            variances["bias"] = None  # a deterministic bias has no variance
+        ordered = [name for name in signature if name in named]
+        extra = [name for name in named if name not in signature]
+        return sample_output(*(
+            func(*(values[name] for name in ordered), *rest, **{name: values[name] for name in extra})
+            for values in (means, variances)
+        ))  # fmt: skip
+
+    return rule
+
+
+def _matmul(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    left, right = args
+    if isinstance(right, GaussianTensor):
+        left = drawn(left)
+        return sample_output(func(left, right.loc), func(left.square(), right.var))
+    return sample_output(func(left.loc, right), func(left.var, right.square()))
+
+
+def _addmm(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    return NotImplemented if kwargs else drawn(args[0]) + _matmul(torch.mm, args[1:], {})
+
+
+def _reversed_matmul(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    return _matmul(torch.matmul, args[::-1], kwargs)
+
+
+def _embedding(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    names = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
+    named = {**dict(zip(names, args, strict=False)), **kwargs}
+    weight = named["weight"]
+    if named.get("max_norm") is not None or named.get("sparse") or isinstance(named["input"], GaussianTensor):
+        return NotImplemented  # renormalises the weight in place; gives gradients that no other rule can add to
+    return sample_output(func(**{**named, "weight": weight.loc}), func(**{**named, "weight": weight.var}))
+
+
+def _product(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    weight, factor = args if isinstance(args[0], GaussianTensor) else args[::-1]
+    if isinstance(factor, GaussianTensor) or kwargs:
+        return NotImplemented
+    square = factor.square() if isinstance(factor, Tensor) else factor * factor
+    shape = torch.broadcast_shapes(weight.loc.shape, getattr(factor, "shape", ()))
+    if shape == weight.loc.shape:  # the same weights in other units: still one draw
+        return weight.derive(lambda value: value * factor, lambda var: var * square)
+    if weight.loc.dim() == len(shape) and weight.loc.shape[0] == shape[0]:
+        return NotImplemented  # no batch in front of the weight: it is met again inside one datum
+    return sample_output(weight.loc * factor, weight.var * square)
+
+
+def _view(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    weight, *rest = args
+    if not isinstance(weight, GaussianTensor):
+        return NotImplemented
+
+    def view(value: Tensor) -> Tensor:
+        return func(value, *rest, **kwargs)  # type: ignore[no-any-return]
+
+    return weight.derive(view, view)
+
+
+def _views(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    weight, *rest = args
+    count = len(func(weight.loc, *rest, **kwargs))
+    return tuple(
+        weight.derive(*(2 * (lambda value, part=part: func(value, *rest, **kwargs)[part],)))  # type: ignore[misc]
+        for part in range(count)
+    )
+
+
+def _item(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    # a list or a tensor of indices may name a weight twice
+    basic = all(part is None or part is Ellipsis or isinstance(part, int | slice) for part in index)
+    return _view(func, args, kwargs) if basic else NotImplemented
+
+
+_CONVOLUTION = linear_in_weight("input", "weight", "bias")
+
+_RULES: dict[Any, Rule] = {
+    F.linear: _CONVOLUTION,
+    F.bilinear: linear_in_weight("input1", "input2", "weight", "bias"),
+    F.embedding: _embedding,
+    torch.addmm: _addmm,
+    Tensor.addmm: _addmm,
+    Tensor.__rmatmul__: _reversed_matmul,
+    Tensor.__getitem__: _item,
+    **dict.fromkeys(
+        (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), _CONVOLUTION
+    ),
+    **dict.fromkeys(
+        (torch.matmul, torch.mm, torch.mv, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.bmm, Tensor.__matmul__),
+        _matmul,
+    ),
+    **dict.fromkeys((torch.mul, torch.multiply, Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__), _product),
+    **dict.fromkeys(
+        (getattr(owner, name) for owner in (torch, Tensor) for name in ("chunk", "split", "unbind", "tensor_split")), _views
+    ),
+    **dict.fromkeys(
+        (
+            getattr(owner, name)
+            for owner in (torch, Tensor)
+            for name in ("t", "transpose", "permute", "reshape", "flatten", "squeeze", "unsqueeze", "movedim", "swapaxes",
+                         "narrow", "select", "detach", "unflatten")
+        ),
+        _view,
+    ),
+    **dict.fromkeys((Tensor.view, Tensor.contiguous, Tensor.to, Tensor.float, Tensor.double), _view),
+    **dict.fromkeys((Tensor.T.__get__, Tensor.mT.__get__), _view),  # type: ignore[attr-defined]
+}  # fmt: skip
+
+# Questions about the tensor that leave it unread.
+_METADATA = {
+    *(getattr(Tensor, name) for name in ("size", "dim", "numel", "nelement", "ndimension", "stride", "is_floating_point",
+      "is_complex", "is_contiguous", "get_device", "element_size", "__len__", "__hash__", "data_ptr")),
+    *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda",
+      "is_cpu", "is_sparse", "is_quantized", "is_leaf", "grad_fn", "is_nested", "is_mkldnn", "is_mps", "itemsize",
+      "nbytes")),
+    torch.numel, torch.is_floating_point, torch.is_complex, torch.is_same_size, Tensor.is_same_size,
+}  # fmt: skip

@@ -1,0 +1,292 @@
+"""The posterior family of a Pyro model: Gaussian weights, scales at their optimum, and the rest in closed form or learned."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from pyro_vbd.distributions import base_distribution
+from pyro_vbd.hierarchy import Hierarchy, find_hierarchy
+from pyro_vbd.optimal_scale import OptimalScale
+from pyro_vbd.parameters import unique_label
+from pyro_vbd.posteriors import MeanFieldNormal
+from pyro_vbd.priors.optimum import find_optimum
+from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
+from pyro_vbd.scale_factors import Weight
+from pyro_vbd.site_posteriors import (
+    FreePosterior,
+    GaussianPosterior,
+    PointPosterior,
+    SitePosterior,
+    dropout_rate,
+    safe_log_var,
+)
+
+__all__ = ["VBDGuide"]
+
+logger = logging.getLogger(__name__)
+
+
+class VBDGuide(nn.Module):
+    r"""The posterior of variational Bayesian dropout, for any Pyro model.
+
+    .. math:: q(W) = \prod_i N(W_i \,|\, \theta_i, \alpha_i \theta_i^2), \qquad q(\gamma) = \delta(\gamma - \gamma^*)
+
+    Eqs. (4) and (12) of Liu et al. 2019. A weight is a latent Normal of mean 0 (or log-uniform). Which latent is its
+    variance, scale or precision is found from how the model depends on it, whatever its name, shape or constant. Where
+    the optimum of that latent is registered (:func:`~pyro_vbd.priors.register_optimum`) it stands there at every step;
+    otherwise it is a learned point. A weight with several factors, ``Normal(0, tau * lam)``, gets the optimum for the one
+    with most elements. Any other latent gets a Gaussian on its unconstrained space.
+
+    Args:
+        model: a Pyro model with static structure: a ``vbd`` model or any callable. It is not a submodule of the guide.
+        args: example inputs, those of the model. With them, or with a ``vbd`` model, the parameters exist at once;
+            otherwise they do after the first call, which must pass the data.
+        alpha: ``"weight"``: each weight has its own alpha (eq. 18); ``"unit"``: one for each index of the weight's first
+            dimension; ``"layer"``: one for the site; a positive number: that alpha, fixed (eq. 17).
+        init_log_var: where :math:`\log\sigma^2` starts, in log(weight units squared); lower for a site where more than 1%
+            of the nonzero means would start beyond :math:`\log\alpha = 3`.
+        init_scale: where the standard deviation of the other latents starts, on their unconstrained space.
+        name: prefix of the parameters' names for ``pyro.optim``; unique in the process by default.
+        kwargs: example inputs by keyword.
+
+    Means start at ``infer["init"]`` of the site (a network's present weights), else at small random values.
+
+    Raises:
+        ValueError: at the first run, for a model with nothing to infer, a discrete latent, or a weight that is drawn
+            inside a subsampled plate.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *args: Any,
+        alpha: str | float = "weight",
+        init_log_var: float = -10.0,
+        init_scale: float = 0.1,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        dropout_rate(alpha, torch.ones(1, 1), init_log_var)  # a bad alpha is refused here, not at the first run
+        self._model = (model,)  # in a tuple: its parameters are not the guide's
+        self.alpha, self.init_log_var, self.init_scale = alpha, init_log_var, init_scale
+        self.name = name or unique_label("VBDGuide")
+        self._sites: dict[str, tuple[int, tuple[Any, ...]]] = {}  # event dimensions and plates, in the model's order
+        self._weights: dict[str, Weight] = {}
+        self.posteriors = nn.ModuleDict()
+        self.optima = nn.ModuleDict()
+        prototype = getattr(model, "prototype", None)
+        if args or kwargs:
+            self._set_up(model, args, kwargs)
+        elif prototype is not None:
+            self._set_up(prototype, (), {})
+
+    @property
+    def model(self) -> Callable[..., Any]:
+        """The model whose posterior this is."""
+        return self._model[0]
+
+    # --- what an ELBO and Predictive ask of a guide ------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """State every latent by ``pyro.sample``, and return the values by site. Arguments matter in the first call alone."""
+        self._ready(args, kwargs)
+        plates = {f.name: pyro.plate(f.name, f.size, dim=f.dim) for _, frames in self._sites.values() for f in frames}
+        values = {}
+        for site, q in self._distributions().items():
+            event_dim, frames = self._sites[site]
+            with ExitStack() as stack:
+                for frame in frames:
+                    stack.enter_context(plates[frame.name])
+                values[site] = pyro.sample(site, q.to_event(event_dim - q.event_dim))
+        return values
+
+    # --- summaries, dicts by site ------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def median(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """The posterior medians: means of the weights, optima of the scales."""
+        return {site: value[0] for site, value in self.quantiles([0.5], *args, **kwargs).items()}
+
+    @torch.no_grad()
+    def quantiles(self, probabilities: Sequence[float] | Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Elementwise posterior quantiles, each of shape ``(len(probabilities), *site shape)``."""
+        self._ready(args, kwargs)
+        found = {}
+        for site, q in self._distributions().items():
+            if _key(site) in self.optima:
+                value = q.mean
+                found[site] = value.expand(len(probabilities), *value.shape)
+            else:
+                reference = next(self._posterior(site).parameters())
+                found[site] = self._posterior(site).quantile(torch.as_tensor(probabilities).to(reference))
+        return found
+
+    @torch.no_grad()
+    def sample(self, num_samples: int | None = None, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Posterior draws, with a leading dimension of ``num_samples`` where it is given."""
+        self._ready(args, kwargs)
+        shape = torch.Size() if num_samples is None else torch.Size([num_samples])
+        return {site: q.rsample(shape) for site, q in self._distributions().items()}
+
+    @torch.no_grad()
+    def log_alpha(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        r""":math:`\log\alpha = \log\sigma^2 - \log\theta^2` of every weight (infinite at a mean of 0), by weight site."""
+        self._ready(args, kwargs)
+        posteriors = {site: self._posterior(site).distribution() for site in self._weights}
+        return {site: -q.inverse_alpha.log() for site, q in posteriors.items() if isinstance(q, MeanFieldNormal)}
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _distributions(self) -> dict[str, Any]:
+        """q of every latent in the model's order, without event dimensions; the scales follow from the weights."""
+        free = {site: self._posterior(site).distribution() for site in self._sites if _key(site) in self.posteriors}
+        weights = {site: free[site] for site in self._weights}
+        gammas = {site: q.mean for site, q in free.items() if isinstance(q, dist.Delta)}
+        for module in self.optima.values():
+            assert isinstance(module, OptimalScale)
+            free[module.site] = dist.Delta(module(weights, gammas), validate_args=False)
+        return {site: free[site] for site in self._sites}
+
+    def _posterior(self, site: str) -> SitePosterior:
+        module = self.posteriors[_key(site)]
+        assert isinstance(module, SitePosterior)
+        return module
+
+    def _ready(self, args: Any, kwargs: Any) -> None:
+        if not self._sites:
+            self._set_up(self.model, args, kwargs)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        if not self._sites and any(key.startswith(prefix) for key in state_dict):
+            raise RuntimeError(
+                "this guide has no parameters yet to load into: give VBDGuide example inputs, or call it once on the data"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _set_up(self, model: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        """Run the model, find out what its latents are, and give each its posterior."""
+        with untouched(self.model):
+            trace = run_with({}, model, args, kwargs)
+            sites = latent_sites(trace)
+            _check(sites, sample_sites(trace))
+            hierarchy = find_hierarchy(model, args, kwargs)
+        if hierarchy.unfit:
+            warnings.warn(
+                f"the latents {sorted(hierarchy.unfit)} act on the scale of a weight, but not as its variance, scale or "
+                "precision up to a constant factor: they get a learned posterior instead of an optimum",
+                stacklevel=3,
+            )
+        optimal = _closed_forms(sites, hierarchy)
+        self._weights = hierarchy.weights
+        for site, node in sites.items():
+            label = f"{self.name}.{site}"
+            self._sites[site] = node["fn"].event_dim, tuple(f for f in node["cond_indep_stack"] if f.vectorized)
+            if site in hierarchy.weights or base_distribution(node["fn"]).support is constraints.real:
+                self.posteriors[_key(site)] = self._gaussian(label, node, site in hierarchy.weights)
+            elif site not in hierarchy.gammas:
+                self.posteriors[_key(site)] = FreePosterior(label, _centre(node), node["fn"].support, self.init_scale)
+        weights = {site: self._posterior(site).distribution() for site in hierarchy.weights}
+        for site in sites:  # scales last, since they start from the weights
+            if site in hierarchy.gammas - optimal:
+                value = _matching(sites[site], hierarchy, weights)
+                self.posteriors[_key(site)] = PointPosterior(f"{self.name}.{site}", value, sites[site]["fn"].support)
+        for site in sites:
+            if site in optimal:
+                acted_on = [w for w in hierarchy.weights.values() if any(f.site == site for f in w.factors)]
+                fn = sites[site]["fn"]
+                entry = find_optimum(type(base_distribution(fn)), acted_on[0].factor(site).on)
+                assert entry is not None
+                self.optima[_key(site)] = OptimalScale(site, fn, acted_on, entry)
+        logger.info("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(optimal))
+
+    def _gaussian(self, label: str, node: Mapping[str, Any], is_weight: bool) -> GaussianPosterior:
+        init = node["infer"].get("init")
+        loc = init if init is not None else (_small(node) if is_weight else _centre(node))
+        if not is_weight:
+            return GaussianPosterior(label, loc, 2.0 * math.log(self.init_scale))
+        log_var = safe_log_var(loc, self.init_log_var)
+        log_alpha, learned = dropout_rate(self.alpha, loc, log_var)
+        return GaussianPosterior(label, loc, log_var, log_alpha, learned)
+
+
+def _key(site: str) -> str:
+    """A name for a submodule: without dots, and unlike any attribute of a module."""
+    return "q/" + site.replace(".", "/")
+
+
+def _check(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
+    """Refuse models that this guide cannot be the posterior of."""
+    if not sites:
+        raise ValueError("the model has nothing to infer: no pyro.sample statement without obs; give a weight a prior")
+    plates = {f.name for s in with_observed.values() if s["is_observed"] for f in s["cond_indep_stack"]}
+    for name, site in sites.items():
+        if getattr(site["fn"], "has_enumerate_support", False) or site["value"].dtype in (torch.long, torch.bool):
+            raise ValueError(
+                f"site {name!r} is a discrete latent, and VBDGuide infers continuous ones: pass the data when the guide "
+                "runs for the first time if it is the observation, or enumerate it"
+            )
+        for frame in site["cond_indep_stack"]:
+            subsampled = frame.full_size is not None and frame.full_size != frame.size
+            if subsampled or (frame.name in plates and site["fn"].event_dim > 1):
+                raise ValueError(
+                    f"site {name!r} is drawn inside the plate {frame.name!r}, once for each datum: draw a weight before "
+                    "the plate, and pass the data when the guide runs for the first time"
+                )
+
+
+def _closed_forms(sites: Mapping[str, Any], hierarchy: Hierarchy) -> set[str]:
+    """The gammas that stand at a registered optimum: at most one factor of any weight, those with most elements first."""
+    optimal: set[str] = set()
+    taken: set[str] = set()
+    for site in sorted(hierarchy.fixed, key=lambda g: (-sites[g]["value"].numel(), list(sites).index(g))):
+        acted_on = [w for w in hierarchy.weights.values() if any(f.site == site for f in w.factors)]
+        roles = {w.factor(site).on for w in acted_on}
+        registered = len(roles) == 1 and find_optimum(type(base_distribution(sites[site]["fn"])), *roles) is not None
+        if registered and taken.isdisjoint(w.site for w in acted_on):
+            optimal.add(site)
+            taken.update(w.site for w in acted_on)
+    return optimal
+
+
+def _small(node: Mapping[str, Any]) -> Tensor:
+    """Random means for a weight without any: Glorot's scale, which does not depend on which dimension is the input."""
+    value = node["value"].detach()
+    fans = [value.size(0), value.numel() // value.size(0)] if value.dim() > 1 and value.numel() else [value.numel()]
+    return torch.randn_like(value) * math.sqrt(len(fans) / max(sum(fans), 1)) * (1.0 if len(fans) > 1 else 0.1)
+
+
+@torch.no_grad()
+def _centre(node: Mapping[str, Any]) -> Tensor:
+    """The median of prior draws: inside the support, and finite for heavy tails."""
+    with torch.random.fork_rng():
+        draws = torch.stack([node["fn"].sample() for _ in range(15)])
+    return node["infer"].get("init", draws.median(0).values if not node["fn"].event_dim else draws.mean(0))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _matching(node: Mapping[str, Any], hierarchy: Hierarchy, weights: Mapping[str, MeanFieldNormal]) -> Tensor:
+    """Where a learned gamma starts: the scale that the weights' means and variances have now, shared among the factors."""
+    site, shape = node["name"], node["value"].shape
+    estimates = []
+    for weight in hierarchy.weights.values():
+        if any(f.site == site for f in weight.factors):
+            factor = weight.factor(site)
+            mean_square = factor.total(weights[weight.site].second_moment / weight.constant.square())
+            mean_square = mean_square / factor.total(torch.ones(weight.shape).to(mean_square))
+            estimates.append(mean_square.pow(0.5 / factor.power / len(weight.factors)))
+    value = torch.stack(estimates).mean(0).reshape(shape)
+    support = node["fn"].support
+    inside = torch.distributions.biject_to(support)(torch.distributions.biject_to(support).inv(value))
+    return torch.where(inside.isfinite() & support.check(value), value, _centre(node))

@@ -1,0 +1,157 @@
+"""Any nn.Module with priors on its weights: the stochastic network, for a Pyro model of your own."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+
+from pyro_vbd.gaussian_tensor import GaussianTensor
+from pyro_vbd.parameters import announced, unique_label
+from pyro_vbd.priors.prior import Prior
+from pyro_vbd.selection import Where, select
+
+__all__ = ["StochasticNetwork", "lift"]
+
+logger = logging.getLogger(__name__)
+
+# Pyro's plates of particles and of predictive draws: there the leading dimension of the weights is not of the data.
+_PARTICLE_PLATES = ("num_particles_vectorized", "_num_predictive_samples")
+
+
+class StochasticNetwork(nn.Module):
+    """A network that draws its weights from their priors by ``pyro.sample`` at every call; made by :func:`lift`.
+
+    The network inside is a copy. Its Bayesian weights keep the values that the means of a guide start from, and get no
+    gradient; all its other parameters are trained as they are.
+    """
+
+    def __init__(self, net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where, name: str) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net)
+        self.priors = select(self.net, prior, where)
+        self.name, self._label = name, unique_label(name or "network")
+        for weight in self.priors:
+            self.net.get_parameter(weight).requires_grad_(False)
+        rest = [n for n, _ in self.net.named_parameters() if n not in self.priors]
+        logger.info("%s: Bayesian %s; not Bayesian %s", type(net).__name__, list(self.priors), rest)
+
+    def site(self, parameter: str) -> str:
+        """The site name of a parameter of the network."""
+        return f"{self.name}.{parameter}" if self.name else parameter
+
+    def prototype(self) -> dict[str, Tensor]:
+        """State the priors of all Bayesian weights, and return the weights by parameter name; the network does not run."""
+        return {
+            parameter: prior.sample(self.site(parameter), self.net.get_parameter(parameter).detach())
+            for parameter, prior in self.priors.items()
+        }
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """The network's output under one draw of its weights.
+
+        Where the weights carry leading dimensions (vectorised particles, parallel draws) so does the output, which must
+        then be a tensor or a tuple of tensors.
+
+        Raises:
+            ValueError: if it is called inside a plate that gives each datum weights of its own.
+        """
+        return self.run(inputs, kwargs)[0]
+
+    def run(self, inputs: Any, kwargs: Mapping[str, Any]) -> tuple[Any, int]:
+        """The output, and how many dimensions it has in front of the network's own; see :meth:`forward`."""
+        _outside_data_plate()
+        weights = self.prototype()
+        rest = announced(self._label, self.net)
+        lead = {w.shape[: w.dim() - self.net.get_parameter(name).dim()] for name, w in weights.items()}.pop()
+        if not lead:
+            return functional_call(self.net, {**rest, **weights}, tuple(inputs), dict(kwargs)), 0
+        return self._batched(lead, weights, rest, inputs, kwargs), max(len(lead) - 1, 1)
+
+    def _batched(
+        self, lead: torch.Size, weights: Mapping[str, Tensor], rest: Mapping[str, Tensor], inputs: Any, kwargs: Any
+    ) -> Any:
+        flat = {name: _flatten(value, len(lead)) for name, value in weights.items()}
+
+        def once(parts: dict[str, Any]) -> Any:
+            drawn = {name: GaussianTensor(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
+            output = functional_call(self.net, {**rest, **drawn}, tuple(inputs), dict(kwargs))
+            for name, value in drawn.items():
+                if isinstance(value, GaussianTensor):
+                    weights[name].used.update(value.used)  # type: ignore[attr-defined]
+            return output
+
+        if self._needs_loop():
+            one_by_one = [once({k: tuple(t[i] for t in part) for k, part in flat.items()}) for i in range(lead.numel())]
+            output = _stack(one_by_one)
+        else:
+            output = torch.vmap(once, randomness="different")(flat)
+        # the data stand where the last of the model's plates does
+        return _map(lambda value: value.reshape(lead[:-1] + value.shape[1:]) if len(lead) > 1 else value, output)
+
+    def _needs_loop(self) -> bool:
+        """Whether vmap cannot carry a batch of weights through: recurrent layers, and norms that update their buffers."""
+        return any(
+            isinstance(module, nn.RNNBase) or (isinstance(module, _NormBase) and module.training)
+            for module in self.net.modules()
+        )
+
+
+def _outside_data_plate() -> None:
+    for frame in _PYRO_STACK:
+        if isinstance(frame, IndepMessenger) and frame.dim == -1 and frame.name not in _PARTICLE_PLATES:
+            raise ValueError(
+                f"a lifted network is called inside the plate {frame.name!r}, which gives each datum weights of its own: "
+                "call it before the plate"
+            )
+
+
+def _flatten(value: Tensor, lead: int) -> tuple[Tensor, ...]:
+    parts = (value.loc, value.var) if isinstance(value, GaussianTensor) else (value,)
+    return tuple(part.flatten(0, lead - 1) for part in parts)
+
+
+def _map(function: Callable[[Tensor], Tensor], output: Any) -> Any:
+    return tuple(_map(function, part) for part in output) if isinstance(output, tuple) else function(output)
+
+
+def _stack(outputs: list[Any]) -> Any:
+    if isinstance(outputs[0], tuple):
+        return tuple(_stack(list(parts)) for parts in zip(*outputs, strict=True))
+    return torch.stack(outputs)
+
+
+def lift(
+    net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None, name: str = ""
+) -> StochasticNetwork:
+    """Put priors on the weights of a network, for use inside a Pyro model.
+
+    Args:
+        net: any module; it is copied, and left as it was. Its present weights are the initial means.
+        prior: one prior for all selected weights, or a dict of name patterns to priors.
+        where: which weights; see :func:`~pyro_vbd.selection.select`. By default the weights of torch.nn layers and raw
+            parameters with two dimensions larger than 1.
+        name: prefix of the site names, for two networks in one model.
+
+    Example::
+
+        encoder = vbd.lift(net, vbd.priors.GaussianUniform())
+
+        def model(x, y=None):
+            rate = encoder(x).exp().squeeze(-1)
+            with pyro.plate("data", num_data, subsample=x):
+                pyro.sample("y", dist.Poisson(rate), obs=y)
+
+    Raises:
+        TypeError: if ``prior`` is no prior or ``where`` no selection.
+        ValueError: if no weight is selected, or a selected one holds integers.
+    """
+    return StochasticNetwork(net, prior, where, name)

@@ -1,0 +1,61 @@
+"""q(gamma): a delta that stands at the closed-form optimum, a function of the weights' posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vbd.distributions import base_distribution, map_tensors
+from pyro_vbd.posteriors import MeanFieldNormal
+from pyro_vbd.priors.optimum import Optimum
+from pyro_vbd.scale_factors import Weight
+
+__all__ = ["OptimalScale"]
+
+
+class OptimalScale(nn.Module):
+    r"""The optimum of one gamma site given q(W) and the other factors of its weights' scales.
+
+    With the others in c, a group of n weights enters through :math:`S = \sum_i (\theta_i^2 + \sigma_i^2)/c_i^2` (eq. 16 of
+    Liu et al. 2019 for the uniform hyperprior, registered minimisers for others).
+
+    Args:
+        site: name of gamma.
+        prior: gamma's distribution in the model.
+        weights: the weights that it acts on.
+        optimum: the registered minimiser.
+
+    Gamma carries no gradient: at its optimum the derivative of the loss in it is 0 (the envelope theorem), or it is held
+    by a bound.
+    """
+
+    def __init__(self, site: str, prior: Any, weights: list[Weight], optimum: Optimum) -> None:
+        super().__init__()
+        self.site, self.weights, self._optimum = site, nn.ModuleList(weights), optimum
+        self.shape: torch.Size = prior.shape()
+        # a parameter that expand() has repeated is one number again
+        self._hyperprior = map_tensors(base_distribution(prior), lambda v: v[(0,) * v.dim()] if not any(v.stride()) else v)
+        counts = sum(weight.factor(site).total(torch.ones(weight.shape)) for weight in weights)
+        assert isinstance(counts, Tensor)
+        #: n, a number where all groups are of one size.
+        self._count: float | Tensor = float(counts[0]) if bool((counts == counts[0]).all()) else counts.reshape(self.shape)
+
+    @torch.no_grad()
+    def forward(self, posteriors: Mapping[str, MeanFieldNormal], gammas: Mapping[str, Tensor]) -> Tensor:
+        """Gamma, of the shape of its site, from q of the weights and the values of the other gammas."""
+        total: Tensor | None = None
+        for weight in self.weights:
+            assert isinstance(weight, Weight)
+            squares = posteriors[weight.site].second_moment.detach()
+            others = weight.scale_without(self.site, gammas)
+            part = weight.factor(self.site).total(squares if others is None else squares / others.square())
+            total = part if total is None else total + part
+        assert total is not None
+        total = total.reshape(self.shape)
+        if any(value.device != total.device for value in vars(self._hyperprior).values() if isinstance(value, Tensor)):
+            self._hyperprior = map_tensors(self._hyperprior, lambda value: value.to(total))
+        count = self._count.to(total) if isinstance(self._count, Tensor) else self._count
+        return self._optimum(self._hyperprior, total, count)

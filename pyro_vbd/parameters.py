@@ -1,0 +1,89 @@
+"""nn.Parameters that Pyro's SVI sees without the global parameter store, under either setting of module_local_params."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
+from pyro.poutine.trace_messenger import TraceMessenger
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+__all__ = ["LocalParameters", "announce", "announced", "captured_parameters", "unique_label"]
+
+_numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+
+
+def unique_label(kind: str) -> str:
+    """``kind``, then ``kind_1``, ``kind_2``...: a prefix of parameter names that no other object of the process has."""
+    number = next(_numbers[kind])
+    return f"{kind}_{number}" if number else kind
+
+
+def announce(name: str, parameter: Tensor) -> Tensor:
+    """Pass a parameter through the handlers of ``pyro.param``, and return what they make of it.
+
+    ``pyro.param`` keeps one value per name in a process-wide store, so that two models share by name what they do not
+    mean to share. An announced parameter stays with its module; SVI optimises it all the same.
+
+    Args:
+        name: unique in the process, for optimizer arguments by name and ``PyroOptim.get_state``.
+        parameter: a leaf tensor, of any shape.
+    """
+    if not am_i_wrapped():
+        return parameter
+    _name_for_svi(name, parameter)
+    value = _view(parameter)
+    return effectful(type="param")(lambda *_, **__: value)(name, constraint=constraints.real, name=name)
+
+
+def announced(label: str, module: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a module that are being trained, announced, by their names in it."""
+    return {n: announce(f"{label}.{n}", p) for n, p in module.named_parameters() if p.requires_grad}
+
+
+def _view(parameter: Tensor) -> Tensor:
+    """An alias that leads back to its leaf, as Pyro's optimizers ask of the value of a parameter site."""
+    value: Any = parameter.view_as(parameter)
+    value.unconstrained = weakref.ref(parameter)
+    return value
+
+
+def _name_for_svi(name: str, parameter: Tensor) -> None:
+    # PyroOptim looks names up in the store's map; only under SVI, since the map keeps its keys alive
+    if any(isinstance(frame, TraceMessenger) and frame.param_only for frame in _PYRO_STACK):
+        getattr(pyro.get_param_store(), "_param_to_name", {}).setdefault(parameter, name)
+
+
+class LocalParameters(Messenger):
+    """Makes the plain nn.Parameters of a PyroModule visible to SVI under ``module_local_params=True``.
+
+    There a PyroModule states a bare parameter without the link to its leaf that ``SVI.step`` asks for.
+    """
+
+    def _pyro_param(self, msg: Any) -> None:
+        bare = msg["args"][1] if len(msg["args"]) > 1 else None
+        if pyro.settings.get("module_local_params") and isinstance(bare, nn.Parameter):
+            _name_for_svi(msg["name"], bare)
+            msg["value"], msg["done"] = _view(bare), True
+
+
+@contextmanager
+def captured_parameters() -> Iterator[dict[str, Tensor]]:
+    """Collect, by name, the leaf of every parameter site that runs inside the context."""
+    found: dict[str, Tensor] = {}
+    with pyro.poutine.trace(param_only=True) as capture:
+        yield found
+    for name, site in capture.trace.nodes.items():
+        if site["type"] == "param":
+            value = site["value"]
+            found[name] = value.unconstrained() if hasattr(value, "unconstrained") else value
+
+

@@ -1,0 +1,64 @@
+"""Any distribution on (0, inf) as the hyperprior of a Gaussian's variance, scale or precision."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_vbd.distributions import map_tensors
+from pyro_vbd.priors.prior import POWERS, HierarchicalPrior
+
+__all__ = ["ScaleMixture"]
+
+
+class ScaleMixture(HierarchicalPrior):
+    r"""A Gaussian scale mixture under a hyperprior of your own.
+
+    .. math:: \gamma \sim p(\gamma), \qquad W \sim N(0, \sigma(\gamma)^2)
+
+    with :math:`\sigma(\gamma)` equal to :math:`\gamma^{1/2}`, :math:`\gamma` or :math:`\gamma^{-1/2}`. Where the optimum
+    of gamma is registered for the hyperprior's type (:func:`~pyro_vbd.priors.register_optimum`), a guide uses it;
+    otherwise gamma is a learned parameter, one per weight.
+
+    Args:
+        hyperprior: a univariate Pyro distribution with its support in (0, inf), of batch shape ``()``.
+        on: what its density stands on: ``"variance"``, ``"scale"`` or ``"precision"``. The optimum depends on it.
+
+    Raises:
+        ValueError: if ``on`` is none of the three, the hyperprior is not univariate and scalar, or its support holds
+            negative numbers.
+
+    Warning:
+        A density that grows without bound at gamma = 0 leaves the loss without a lower bound.
+    """
+
+    def __init__(self, hyperprior: dist.TorchDistribution, on: str = "variance") -> None:
+        if on not in POWERS:
+            raise ValueError(f"ScaleMixture(on={on!r}) is unknown: use one of {', '.join(POWERS)}")
+        if hyperprior.batch_shape or hyperprior.event_shape:
+            raise ValueError(
+                f"ScaleMixture needs the distribution of one gamma, but {hyperprior} has shape "
+                f"{tuple(hyperprior.shape())}: pass scalar parameters"
+            )
+        if not _is_positive(hyperprior.support):
+            raise ValueError(
+                f"ScaleMixture needs a hyperprior on (0, inf), but {hyperprior} has the support {hyperprior.support}: "
+                "use a distribution of positive numbers"
+            )
+        self._hyperprior, self.on = hyperprior, on
+
+    def hyperprior(self, like: Tensor) -> dist.TorchDistribution:
+        return cast(dist.TorchDistribution, map_tensors(self._hyperprior, lambda value: value.to(like)))
+
+    def __repr__(self) -> str:
+        return f"ScaleMixture({self._hyperprior}, on={self.on!r})"
+
+
+def _is_positive(support: constraints.Constraint) -> bool:
+    """Whether every value that the support's own bijection gives is positive."""
+    probe = torch.linspace(-8.0, 8.0, 9)
+    return bool((torch.distributions.transform_to(support)(probe) >= 0).all())

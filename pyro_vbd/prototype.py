@@ -1,0 +1,94 @@
+"""Running a model once or twice to look at it, with latents set to chosen values, and leaving no trace of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.subsample_messenger import _Subsample
+from torch import Tensor, nn
+from torch.distributions import biject_to
+
+from pyro_vbd.distributions import tensors
+
+__all__ = ["latent_sites", "run_with", "sample_sites", "typical_value", "untouched"]
+
+
+def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
+    """The sample sites of a trace in order, without those of plates."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample)
+    }
+
+
+def latent_sites(trace: poutine.Trace) -> dict[str, Any]:
+    """The sample sites of a trace that are not observed, in order, without those of plates."""
+    return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+
+
+def typical_value(fn: Any, spread: float = 0.5) -> Tensor:
+    """A random value in the middle of a distribution's support, of its shape and dtype.
+
+    The image of N(0, spread^2) noise under the bijection that Pyro knows for the support; a draw where it knows none.
+    """
+    try:
+        transform = biject_to(fn.support)
+    except NotImplementedError:  # a discrete support
+        return fn.sample()  # type: ignore[no-any-return]
+    like = next((value for _, value in tensors(fn)), torch.zeros(()))
+    noise = torch.randn(transform.inverse_shape(fn.shape()), dtype=like.dtype, device=like.device)
+    return transform(spread * noise)  # type: ignore[no-any-return]
+
+
+class _Fixed(Messenger):
+    """Sets latents to given values, or to typical ones; asked for, as leaves that autograd can lead back to."""
+
+    def __init__(self, values: Mapping[str, Tensor], leaves: dict[str, Tensor] | None) -> None:
+        super().__init__()
+        self._values, self._leaves = values, leaves
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or isinstance(msg["fn"], _Subsample):
+            return
+        value = self._values.get(msg["name"])
+        if value is None:
+            value = typical_value(msg["fn"])
+        if self._leaves is not None and value.is_floating_point():
+            value = self._leaves[msg["name"]] = value.detach().requires_grad_()
+        msg["value"], msg["done"] = value, True
+
+
+def run_with(
+    values: Mapping[str, Tensor],
+    model: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    leaves: dict[str, Tensor] | None = None,
+) -> poutine.Trace:
+    """Trace a model with its latents at ``values``, and at typical values where none is given.
+
+    It runs with gradients, without validation, and unseen by the handlers around it. Where ``leaves`` is a dict, each
+    latent is a leaf of the autograd graph and is put into it.
+    """
+    with poutine.block(), pyro.validation_enabled(False), torch.enable_grad():
+        # trace outside, so that plates have broadcast a site before its value is chosen
+        return poutine.trace(_Fixed(values, leaves)(model)).get_trace(*args, **kwargs)
+
+
+@contextmanager
+def untouched(model: Any) -> Iterator[None]:
+    """Leave the random state, and the buffers of a module (BatchNorm's), as they were."""
+    buffers = list(model.buffers()) if isinstance(model, nn.Module) else []
+    kept = [buffer.clone() for buffer in buffers]
+    with torch.random.fork_rng():
+        yield
+    with torch.no_grad():
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)

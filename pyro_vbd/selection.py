@@ -1,0 +1,114 @@
+"""Which parameters of a network get a prior: by default its weights, else by name pattern, module type or predicate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from pyro_vbd.priors.prior import Prior
+
+__all__ = ["Where", "is_weight", "select"]
+
+Predicate: TypeAlias = Callable[[str, nn.Parameter, nn.Module], bool]
+#: A pattern or several, a module type or several, or ``predicate(name, parameter, owner)``; None is the default rule.
+Where: TypeAlias = str | Sequence[str] | type[nn.Module] | tuple[type[nn.Module], ...] | Predicate | None
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+
+def is_weight(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
+    """The default rule: weights of torch.nn layers, and raw parameters with two dimensions larger than 1.
+
+    Not biases, norms, class tokens, positional vectors or layer scales.
+    """
+    if not parameter.is_floating_point() or isinstance(owner, _NORMS) or "bias" in name.rpartition(".")[2]:
+        return False
+    module = type(owner).__module__
+    if module.startswith("torch.nn.") and not module.startswith("torch.nn.utils"):
+        return parameter.dim() > 1
+    return sum(size > 1 for size in parameter.shape) > 1
+
+
+def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None) -> dict[str, Prior]:
+    """The prior of each selected parameter, by its name in ``net.named_parameters()``.
+
+    Args:
+        net: any module.
+        prior: one prior, or a dict of patterns to priors of which the first that matches counts.
+        where: a pattern (or several) of parameter names, or of module names, whose weights are then meant; a module type
+            (or a tuple), whose weights are meant; a predicate; or None, the rule of :func:`is_weight`.
+
+    Raises:
+        TypeError: if ``prior`` is no prior or ``where`` no selection.
+        ValueError: if nothing is selected, a pattern of ``prior`` matches nothing, or a selected tensor holds integers.
+    """
+    priors = dict(prior) if isinstance(prior, Mapping) else {"*": prior}
+    for pattern, value in priors.items():
+        if not isinstance(value, Prior):
+            raise TypeError(f"prior={value!r} (for {pattern!r}) is no prior: use one of vbd.priors, such as GaussianUniform()")
+    chosen = _predicate(where)
+    selected: dict[str, Prior] = {}
+    unused = set(priors)
+    for name, parameter, owner in _owned(net):
+        if not chosen(name, parameter, owner):
+            continue
+        match = next((pattern for pattern in priors if _matches(name, pattern)), None)
+        if match is None:
+            continue
+        if not parameter.is_floating_point():
+            raise ValueError(f"{name!r} holds {parameter.dtype}, which has no Gaussian prior: leave it out by where=")
+        selected[name] = priors[match]
+        unused.discard(match)
+    if not selected:
+        names = [name for name, _, _ in _owned(net)]
+        raise ValueError(f"where={where!r} selects no weight of {type(net).__name__}: its parameters are {names}")
+    if unused:
+        raise ValueError(f"the prior for {sorted(unused)} matches no selected weight of {sorted(selected)}: mend the pattern")
+    return selected
+
+
+def _owned(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
+    for name, parameter in net.named_parameters():
+        yield name, parameter, net.get_submodule(name.rpartition(".")[0])
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern)
+
+
+def _predicate(where: Where) -> Predicate:
+    if where is None:
+        return is_weight
+    if isinstance(where, str):
+        return _by_pattern((where,))
+    if isinstance(where, type) and issubclass(where, nn.Module):
+        return _by_type((where,))
+    if isinstance(where, Sequence) and where and all(isinstance(part, str) for part in where):
+        return _by_pattern(tuple(str(part) for part in where))
+    if isinstance(where, tuple) and where and all(isinstance(part, type) and issubclass(part, nn.Module) for part in where):
+        return _by_type(where)  # type: ignore[arg-type]
+    if callable(where):
+        return where
+    raise TypeError(f"where={where!r} is no selection: use a pattern, a module type, several of one, or a predicate")
+
+
+def _by_pattern(patterns: tuple[str, ...]) -> Predicate:
+    def chosen(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            # a wildcard means weights; only a full name means whatever stands under it
+            return name in patterns or is_weight(name, parameter, owner)
+        inside = any(fnmatchcase(name.rpartition(".")[0], pattern) for pattern in patterns)
+        return inside and is_weight(name, parameter, owner)
+
+    return chosen
+
+
+def _by_type(types: tuple[type[nn.Module], ...]) -> Predicate:
+    def chosen(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
+        return isinstance(owner, types) and is_weight(name, parameter, owner)
+
+    return chosen

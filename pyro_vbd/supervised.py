@@ -1,0 +1,241 @@
+"""Networks with a likelihood, as Pyro models: classification and regression."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer.util import is_validation_enabled
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
+
+from pyro_vbd.likelihoods import GaussianLikelihood, bernoulli, categorical
+from pyro_vbd.network import StochasticNetwork
+from pyro_vbd.parameters import announced, unique_label
+from pyro_vbd.priors.prior import Prior
+from pyro_vbd.selection import Where
+
+__all__ = ["Classifier", "Regressor", "SupervisedModel"]
+
+Likelihood = Callable[[Tensor], dist.TorchDistribution]
+
+
+class SupervisedModel(nn.Module, ABC):
+    r"""A lifted network and a likelihood, as the Pyro model ``model(x, y=None)``. Abstract.
+
+    .. math:: W \sim p(W), \qquad y_i \sim p(y_i \,|\, f(x_i; W)), \quad i \in \text{plate of size } N
+
+    The site of the targets is ``"y"``, in the plate ``"data"``, which scales a mini-batch of B by N/B.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        prior: Prior | Mapping[str, Prior],
+        num_data: int,
+        where: Where,
+        likelihood: Likelihood | None,
+    ) -> None:
+        super().__init__()
+        if isinstance(num_data, bool) or not isinstance(num_data, int) or num_data <= 0:
+            raise ValueError(f"num_data={num_data!r} is no number of data: pass len(training set), a positive integer")
+        self.network = StochasticNetwork(net, prior, where, name="")
+        self.num_data = num_data
+        self._likelihood = likelihood
+        self._label = unique_label("likelihood")
+
+    def prototype(self) -> None:
+        """State the latents alone: what a guide needs to know of this model, without data."""
+        self.network.prototype()
+
+    def forward(self, x: Any, y: Tensor | None = None) -> Tensor:
+        """Draw the weights, run the network on ``x``, and observe ``y`` (or draw it, where it is None).
+
+        Args:
+            x: the network's input, a tensor of shape ``(B, ...)``; or a tuple of its positional or a dict of its keyword
+                inputs.
+            y: targets, of shape ``(B, ...)``.
+
+        Returns:
+            ``y``, or a draw of it.
+
+        Raises:
+            ValueError: for an empty batch, one larger than ``num_data``, inputs that are not finite, or targets that do
+                not fit the outputs. Values are looked at only while Pyro's validation is on, as it is by default.
+        """
+        if is_validation_enabled():
+            _check_inputs(x)
+        inputs = x if isinstance(x, tuple | list) else () if isinstance(x, Mapping) else (x,)
+        outputs, lead = self.network.run(inputs, x if isinstance(x, Mapping) else {})
+        if self._likelihood is None:
+            fn, y = self.default_likelihood(outputs, y, lead)
+        else:
+            fn = self._call_likelihood(self._likelihood, outputs)
+        if len(fn.batch_shape) != lead + 1:
+            raise ValueError(
+                f"the likelihood has batch shape {tuple(fn.batch_shape)}, where the data plate has one dimension: declare "
+                f"the dimensions of one target by .to_event({max(len(fn.batch_shape) - lead - 1, 0)})"
+            )
+        batch = fn.batch_shape[-1]
+        if batch == 0:
+            raise ValueError("the batch is empty: its log-likelihood would be 0; pass at least one datum")
+        if y is not None and batch > self.num_data:
+            raise ValueError(f"the batch holds {batch} data, but num_data={self.num_data}: pass the size of the whole data set")
+        with pyro.plate("data", max(self.num_data, batch), subsample=outputs.new_empty(batch)):
+            return pyro.sample("y", fn, obs=y)
+
+    @abstractmethod
+    def default_likelihood(
+        self, outputs: Tensor, y: Tensor | None, lead: int
+    ) -> tuple[dist.TorchDistribution, Tensor | None]:
+        """The distribution of the targets, of batch shape ``(..., B)``, and the targets checked and in its shape.
+
+        Args:
+            outputs: of shape ``(*lead, B, ...)``.
+            y: targets or None.
+            lead: how many dimensions stand in front of the batch.
+        """
+
+    def _call_likelihood(self, likelihood: Likelihood, outputs: Tensor) -> dist.TorchDistribution:
+        if isinstance(likelihood, nn.Module) and not isinstance(likelihood, pyro.nn.PyroModule):
+            return functional_call(likelihood, announced(self._label, likelihood), (outputs,))  # type: ignore[no-any-return]
+        return likelihood(outputs)
+
+
+class Classifier(SupervisedModel):
+    """A network whose outputs are logits, as a Pyro model.
+
+    Outputs ``(B, C)`` with integer targets ``(B,)``; ``(B, C, *event)`` with targets ``(B, *event)`` (segmentation,
+    tokens); ``(B,)`` or ``(B, 1)`` with targets 0 and 1 (binary); with ``multilabel``, ``(B, L)`` with 0 and 1 in
+    ``(B, L)``.
+
+    Args:
+        net: any module; copied and left as it was. Its present weights are the initial means.
+        prior: a prior, or a dict of name patterns to priors.
+        num_data: N, the size of the training set.
+        where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
+        multilabel: whether each output is a yes or no of its own.
+        ignore_index: the target that counts for nothing (padding).
+        likelihood: instead of all this, any function from outputs to a Pyro distribution of batch shape ``(B,)``; a
+            module's parameters are trained.
+
+    Raises:
+        ValueError: if ``num_data`` is no positive integer, or nothing is selected; when called, for targets of a wrong
+            type, shape or range.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        prior: Prior | Mapping[str, Prior],
+        num_data: int,
+        where: Where = None,
+        *,
+        multilabel: bool = False,
+        ignore_index: int | None = None,
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        super().__init__(net, prior, num_data, where, likelihood)
+        self.multilabel, self.ignore_index = multilabel, ignore_index
+
+    def default_likelihood(
+        self, outputs: Tensor, y: Tensor | None, lead: int
+    ) -> tuple[dist.TorchDistribution, Tensor | None]:
+        single = outputs.dim() == lead + 1 or (outputs.dim() == lead + 2 and outputs.size(-1) == 1)
+        if self.multilabel or single:
+            logits = outputs if self.multilabel or outputs.dim() == lead + 1 else outputs.squeeze(-1)
+            return bernoulli(logits, logits.dim() - lead - 1), _binary_targets(y, logits.shape[lead:])
+        logits = outputs.movedim(lead + 1, -1)
+        y = _class_targets(y, logits.shape[lead:-1], logits.size(-1), self.ignore_index)
+        return categorical(logits, self.ignore_index, logits.dim() - lead - 2), y
+
+
+class Regressor(SupervisedModel):
+    r"""A network whose outputs are means, as a Pyro model: :math:`y \sim N(f(x; W), s^2)`.
+
+    Outputs ``(B,)`` or ``(B, D...)`` with targets of that shape; targets ``(B,)`` fit outputs ``(B, 1)``.
+
+    Args:
+        net: any module; copied and left as it was. Its present weights are the initial means.
+        prior: a prior, or a dict of name patterns to priors.
+        num_data: N, the size of the training set.
+        where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
+        noise: where the standard deviation s starts, in the units of y.
+        learn_noise: whether s is learned.
+        likelihood: instead of the Gaussian, any function from outputs to a Pyro distribution of batch shape ``(B,)``; a
+            module's parameters are trained.
+
+    Raises:
+        ValueError: if ``num_data`` is no positive integer, ``noise`` not positive, or nothing is selected; when called,
+            for targets of another shape than the outputs.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        prior: Prior | Mapping[str, Prior],
+        num_data: int,
+        where: Where = None,
+        *,
+        noise: float = 1.0,
+        learn_noise: bool = True,
+        likelihood: Likelihood | None = None,
+    ) -> None:
+        super().__init__(net, prior, num_data, where, likelihood)
+        self.gaussian = GaussianLikelihood(noise, learn_noise)
+        reference = next(self.network.parameters())
+        self.gaussian.to(device=reference.device, dtype=reference.dtype)
+
+    def default_likelihood(
+        self, outputs: Tensor, y: Tensor | None, lead: int
+    ) -> tuple[dist.TorchDistribution, Tensor | None]:
+        if y is not None:
+            if y.dim() == 1 and outputs.dim() == lead + 2 and outputs.size(-1) == 1:
+                y = y.unsqueeze(-1)
+            _check_targets(y, outputs.shape[lead:])
+        return self._call_likelihood(self.gaussian, outputs).to_event(outputs.dim() - lead - 1), y
+
+
+def _check_inputs(x: Any) -> None:
+    for value in tree_leaves(x):
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
+            bad = int((~value.isfinite()).sum())
+            raise ValueError(f"the inputs hold {bad} values that are NaN or infinite: clean or scale the data")
+
+
+def _check_targets(y: Tensor, shape: torch.Size) -> None:
+    if y.shape != shape:
+        raise ValueError(f"the targets have shape {tuple(y.shape)}, the outputs call for {tuple(shape)}: reshape y")
+    if is_validation_enabled() and y.is_floating_point() and not bool(y.isfinite().all()):
+        raise ValueError(f"{int((~y.isfinite()).sum())} targets are NaN or infinite: clean the data")
+
+
+def _binary_targets(y: Tensor | None, shape: torch.Size) -> Tensor | None:
+    if y is None:
+        return None
+    _check_targets(y.squeeze(-1) if len(shape) == 1 and y.dim() == 2 and y.size(1) == 1 else y, shape)
+    y = y.reshape(shape)
+    if is_validation_enabled() and not bool(((y == 0) | (y == 1)).all()):
+        raise ValueError(f"binary targets lie between {float(y.min())} and {float(y.max())}: use 0 and 1")
+    return y.to(torch.get_default_dtype()) if not y.is_floating_point() else y
+
+
+def _class_targets(y: Tensor | None, shape: torch.Size, classes: int, ignore_index: int | None) -> Tensor | None:
+    if y is None:
+        return None
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"class labels are {y.dtype}: use integers from 0 to {classes - 1} (y.long())")
+    _check_targets(y, shape)
+    if is_validation_enabled():
+        counted = y if ignore_index is None else y[y != ignore_index]
+        if counted.numel() and not bool(((counted >= 0) & (counted < classes)).all()):
+            raise ValueError(
+                f"class labels lie between {int(counted.min())} and {int(counted.max())}, but the network has {classes} "
+                f"outputs: use labels from 0 to {classes - 1}"
+            )
+    return y
