@@ -9,3 +9,4 @@ from pyro_vbd.local_reparam import LocalReparam as LocalReparam
 from pyro_vbd.network import lift as lift
 from pyro_vbd.supervised import Classifier as Classifier
 from pyro_vbd.supervised import Regressor as Regressor
+from pyro_vbd.version import __version__ as __version__

@@ -1,4 +1,4 @@
-"""Looking inside distributions: what is behind ``to_event`` and ``expand``, and the tensors that they hold."""
+"""A Gaussian around 0, and looks inside any distribution: what is behind ``to_event`` and ``expand``, and the tensors that they hold."""
 
 from __future__ import annotations
 
@@ -6,11 +6,27 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import pyro.distributions as dist
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-__all__ = ["base_distribution", "map_tensors", "tensors"]
+__all__ = ["CentredNormal", "base_distribution", "map_tensors", "tensors"]
+
+
+class CentredNormal(dist.Normal):
+    """N(0, scale^2), a Normal whose mean is known to be 0 without a look at it.
+
+    Args:
+        scale: standard deviation, of the batch shape.
+    """
+
+    def __init__(self, scale: Tensor, validate_args: bool | None = None) -> None:
+        super().__init__(scale.new_zeros(()), scale, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> CentredNormal:
+        return CentredNormal(self.scale.expand(batch_shape))
+
 
 D = TypeVar("D", bound=Distribution)
 

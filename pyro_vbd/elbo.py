@@ -77,7 +77,9 @@ class VBD_ELBO(ELBO):
         super().__init__(num_particles, max_plate_nesting, vectorize_particles=vectorize_particles)
         self.kl_weight, self.estimator, self.hyperprior_constant = kl_weight, estimator, hyperprior_constant
 
-    def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
         """The loss -L as a scalar tensor, in nats over the whole data set."""
         terms = self.terms(model, guide, *args, **kwargs)
         return -(terms.log_likelihood - self.kl_weight * terms.kl)

@@ -45,7 +45,11 @@ class GaussianTensor(Tensor):
         return torch.Tensor._make_wrapper_subclass(cls, loc.shape, dtype=loc.dtype, device=loc.device)  # type: ignore[attr-defined,no-any-return]
 
     def __init__(
-        self, loc: Tensor, var: Tensor, parent: GaussianTensor | None = None, derive: Callable[[Tensor], Tensor] | None = None
+        self,
+        loc: Tensor,
+        var: Tensor,
+        parent: GaussianTensor | None = None,
+        derive: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.loc, self.var = loc, var
         self._parent, self._derive = parent, derive

@@ -129,8 +129,8 @@ class VBDGuide(nn.Module):
                 value = q.mean
                 found[site] = value.expand(len(probabilities), *value.shape)
             else:
-                reference = next(self._posterior(site).parameters())
-                found[site] = self._posterior(site).quantile(torch.as_tensor(probabilities).to(reference))
+                reference = next(self._learned[site].parameters())
+                found[site] = self._learned[site].quantile(torch.as_tensor(probabilities).to(reference))
         return found
 
     @torch.no_grad()
@@ -144,25 +144,25 @@ class VBDGuide(nn.Module):
     def log_alpha(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         r""":math:`\log\alpha = \log\sigma^2 - \log\theta^2` of every weight (infinite at a mean of 0), by weight site."""
         self._ready(args, kwargs)
-        posteriors = {site: self._posterior(site).distribution() for site in self._weights}
+        posteriors = {site: self._learned[site].distribution() for site in self._weights}
         return {site: -q.inverse_alpha.log() for site, q in posteriors.items() if isinstance(q, MeanFieldNormal)}
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _distributions(self) -> dict[str, Any]:
         """q of every latent in the model's order, without event dimensions; the scales follow from the weights."""
-        free = {site: self._posterior(site).distribution() for site in self._sites if _key(site) in self.posteriors}
-        weights = {site: free[site] for site in self._weights}
-        gammas = {site: q.mean for site, q in free.items() if isinstance(q, dist.Delta)}
+        free: dict[str, Any] = {site: module.distribution() for site, module in self._learned.items()}
+        gammas = {site: q.v for site, q in free.items() if isinstance(q, dist.Delta)}
         for module in self.optima.values():
             assert isinstance(module, OptimalScale)
-            free[module.site] = dist.Delta(module(weights, gammas), validate_args=False)
+            free[module.site] = dist.Delta(module(free, gammas), validate_args=False)
         return {site: free[site] for site in self._sites}
 
-    def _posterior(self, site: str) -> SitePosterior:
-        module = self.posteriors[_key(site)]
-        assert isinstance(module, SitePosterior)
-        return module
+    @property
+    def _learned(self) -> dict[str, SitePosterior]:
+        """The learned posteriors by site, whatever copies and moves the modules have been through."""
+        modules = self.posteriors._modules
+        return {site: modules[_key(site)] for site in self._sites if _key(site) in modules}  # type: ignore[misc]
 
     def _ready(self, args: Any, kwargs: Any) -> None:
         if not self._sites:
@@ -197,7 +197,7 @@ class VBDGuide(nn.Module):
                 self.posteriors[_key(site)] = self._gaussian(label, node, site in hierarchy.weights)
             elif site not in hierarchy.gammas:
                 self.posteriors[_key(site)] = FreePosterior(label, _centre(node), node["fn"].support, self.init_scale)
-        weights = {site: self._posterior(site).distribution() for site in hierarchy.weights}
+        weights = {site: self._learned[site].distribution() for site in hierarchy.weights}
         for site in sites:  # scales last, since they start from the weights
             if site in hierarchy.gammas - optimal:
                 value = _matching(sites[site], hierarchy, weights)

@@ -84,9 +84,7 @@ def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarc
     for group in _colours(candidates, behind):
         found.update(_factors(group, point, start, behind, scales))
 
-    weights = {
-        name: _weight(name, start[name], point, [found.get((name, g)) for g in behind[name]]) for name in centred
-    }
+    weights = {name: _weight(name, start[name], point, [found.get((name, g)) for g in behind[name]]) for name in centred}
     for _ in range(_CHECKS):
         values = {name: typical_value(sites[name]["fn"], 0.7) for name in leaves}
         for name, scale in scales(values).items():

@@ -129,9 +129,7 @@ def _stack(outputs: list[Any]) -> Any:
     return torch.stack(outputs)
 
 
-def lift(
-    net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None, name: str = ""
-) -> StochasticNetwork:
+def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None, name: str = "") -> StochasticNetwork:
     """Put priors on the weights of a network, for use inside a Pyro model.
 
     Args:

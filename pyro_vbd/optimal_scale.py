@@ -38,7 +38,10 @@ class OptimalScale(nn.Module):
         self.shape: torch.Size = prior.shape()
         # a parameter that expand() has repeated is one number again
         self._hyperprior = map_tensors(base_distribution(prior), lambda v: v[(0,) * v.dim()] if not any(v.stride()) else v)
-        counts = sum(weight.factor(site).total(torch.ones(weight.shape)) for weight in weights)
+        self._device = weights[0].constant.device
+        counts = sum(
+            weight.factor(site).total(torch.ones(weight.shape, device=weight.constant.device)) for weight in weights
+        )
         assert isinstance(counts, Tensor)
         #: n, a number where all groups are of one size.
         self._count: float | Tensor = float(counts[0]) if bool((counts == counts[0]).all()) else counts.reshape(self.shape)
@@ -55,7 +58,7 @@ class OptimalScale(nn.Module):
             total = part if total is None else total + part
         assert total is not None
         total = total.reshape(self.shape)
-        if any(value.device != total.device for value in vars(self._hyperprior).values() if isinstance(value, Tensor)):
-            self._hyperprior = map_tensors(self._hyperprior, lambda value: value.to(total))
+        if total.device != self._device:  # the guide has moved
+            self._hyperprior, self._device = map_tensors(self._hyperprior, lambda v: v.to(total)), total.device
         count = self._count.to(total) if isinstance(self._count, Tensor) else self._count
         return self._optimum(self._hyperprior, total, count)

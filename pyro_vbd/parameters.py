@@ -11,7 +11,8 @@ from typing import Any
 
 import pyro
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import _PYRO_STACK, am_i_wrapped, effectful
+from pyro.poutine.replay_messenger import ReplayMessenger
+from pyro.poutine.runtime import _PYRO_STACK, effectful
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -37,11 +38,21 @@ def announce(name: str, parameter: Tensor) -> Tensor:
         name: unique in the process, for optimizer arguments by name and ``PyroOptim.get_state``.
         parameter: a leaf tensor, of any shape.
     """
-    if not am_i_wrapped():
+    if all(_is_deaf(frame) for frame in _PYRO_STACK):
         return parameter
     _name_for_svi(name, parameter)
     value = _view(parameter)
     return effectful(type="param")(lambda *_, **__: value)(name, constraint=constraints.real, name=name)
+
+
+def _is_deaf(frame: Messenger) -> bool:
+    """Whether a handler does nothing at a parameter: then there is no need to tell it of one, which takes its time."""
+    if isinstance(frame, TraceMessenger):
+        return not frame.param_only
+    if isinstance(frame, ReplayMessenger):
+        return frame.params is None
+    listens = hasattr(frame, "_pyro_param") or hasattr(frame, "_pyro_post_param")
+    return not listens and type(frame)._process_message is Messenger._process_message
 
 
 def announced(label: str, module: nn.Module) -> dict[str, Tensor]:
@@ -85,5 +96,3 @@ def captured_parameters() -> Iterator[dict[str, Tensor]]:
         if site["type"] == "param":
             value = site["value"]
             found[name] = value.unconstrained() if hasattr(value, "unconstrained") else value
-
-

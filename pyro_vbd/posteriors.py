@@ -23,7 +23,9 @@ class MeanFieldNormal(dist.Normal):
 
     def __init__(self, loc: Tensor, parameter: Tensor) -> None:
         self.loc = loc
-        Distribution.__init__(self, torch.broadcast_shapes(loc.shape, parameter.shape), validate_args=False)
+        same = loc.shape == parameter.shape  # broadcast_shapes takes longer than all the rest
+        shape = loc.shape if same else torch.broadcast_shapes(loc.shape, parameter.shape)
+        Distribution.__init__(self, shape, validate_args=False)
 
     @lazy_property
     def variance(self) -> Tensor:
@@ -35,10 +37,10 @@ class MeanFieldNormal(dist.Normal):
         r""":math:`1/\alpha = \theta^2/\sigma^2`, of shape ``batch_shape``; 0 at a mean of 0."""
         raise NotImplementedError
 
-    @lazy_property
+    @property
     def second_moment(self) -> Tensor:
         r""":math:`\theta^2 + \sigma^2`: the optimum of gamma (eq. 16)."""
-        return self.loc.square() + self.variance
+        return torch.addcmul(self.variance, self.loc, self.loc)
 
     @lazy_property
     def scale(self) -> Tensor:  # type: ignore[override]

@@ -49,7 +49,9 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
     priors = dict(prior) if isinstance(prior, Mapping) else {"*": prior}
     for pattern, value in priors.items():
         if not isinstance(value, Prior):
-            raise TypeError(f"prior={value!r} (for {pattern!r}) is no prior: use one of vbd.priors, such as GaussianUniform()")
+            raise TypeError(
+                f"prior={value!r} (for {pattern!r}) is no prior: use one of vbd.priors, such as GaussianUniform()"
+            )
     chosen = _predicate(where)
     selected: dict[str, Prior] = {}
     unused = set(priors)
@@ -67,7 +69,9 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
         names = [name for name, _, _ in _owned(net)]
         raise ValueError(f"where={where!r} selects no weight of {type(net).__name__}: its parameters are {names}")
     if unused:
-        raise ValueError(f"the prior for {sorted(unused)} matches no selected weight of {sorted(selected)}: mend the pattern")
+        raise ValueError(
+            f"the prior for {sorted(unused)} matches no selected weight of {sorted(selected)}: mend the pattern"
+        )
     return selected
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pyro
-import pyro.distributions as dist
 from torch import Tensor
 
+from pyro_vbd.distributions import CentredNormal
 from pyro_vbd.priors.prior import Prior
 
 __all__ = ["Gaussian"]
@@ -33,8 +33,8 @@ class Gaussian(Prior):
         self.scale = float(scale)
 
     def sample(self, name: str, init: Tensor) -> Tensor:
-        weight = dist.Normal(init.new_zeros(()), init.new_full((), self.scale), validate_args=False)
-        return pyro.sample(name, weight.expand(init.shape).to_event(init.dim()), infer={"init": init})
+        weight = CentredNormal(init.new_full((), self.scale).expand(init.shape))
+        return pyro.sample(name, weight.to_event(init.dim()), infer={"init": init})
 
     def __repr__(self) -> str:
         return f"Gaussian(scale={self.scale:g})"

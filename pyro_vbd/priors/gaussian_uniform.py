@@ -62,8 +62,7 @@ def clipped_second_moment(hyperprior: dist.Uniform, sum_of_squares: Tensor, coun
     Pyro's Uniform is half-open and a Normal refuses the scale 0, so the clip ends at the largest number below b, and at
     the smallest normal number where a = 0.
     """
-    tiny = torch.finfo(sum_of_squares.dtype).tiny
-    low = hyperprior.low.clamp_min(tiny)
+    low = hyperprior.low.clamp_min(torch.finfo(sum_of_squares.dtype).tiny)
     high = torch.nextafter(hyperprior.high, hyperprior.low)
     mean = sum_of_squares if isinstance(count, float) and count == 1.0 else sum_of_squares / count
-    return torch.minimum(torch.maximum(mean, low), high)
+    return mean.clamp(low, high)

@@ -10,6 +10,8 @@ import pyro
 import pyro.distributions as dist
 from torch import Tensor
 
+from pyro_vbd.distributions import CentredNormal
+
 __all__ = ["POWERS", "HierarchicalPrior", "Prior"]
 
 #: What a hyperprior may stand on, and the power of it that is the standard deviation of the weight.
@@ -62,5 +64,4 @@ class HierarchicalPrior(Prior):
         """Declare ``<name>.gamma`` and ``name``; see :meth:`Prior.sample`."""
         hyperprior = self.hyperprior(init).expand(init.shape).to_event(init.dim())
         deviation = _DEVIATIONS[self.on](pyro.sample(f"{name}.gamma", hyperprior))
-        weight = dist.Normal(init.new_zeros(()), deviation, validate_args=False)
-        return pyro.sample(name, weight.to_event(init.dim()), infer={"init": init})
+        return pyro.sample(name, CentredNormal(deviation).to_event(init.dim()), infer={"init": init})

@@ -1,0 +1,37 @@
+"""Fixtures for all tests: the device, a fixed seed, and Pyro's global state as new."""
+
+import pyro
+import pytest
+import torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="device of every test with tensors: cpu or cuda")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    chosen = torch.device(request.config.getoption("--device"))
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda, but torch sees no CUDA device")
+    return chosen
+
+
+@pytest.fixture(autouse=True)
+def _fresh_pyro(device: torch.device):
+    """Every test starts from seed 0 and an empty parameter store, with tensors made on the device, and leaves settings as they were."""
+    kept = pyro.settings.get()
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    with torch.device(device):
+        yield
+    pyro.settings.set(**kept)
+
+
+@pytest.fixture
+def float64():
+    """Double precision as the default, for comparisons to 1e-8."""
+    kept = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(kept)
