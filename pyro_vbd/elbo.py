@@ -20,15 +20,21 @@ __all__ = ["ELBOTerms", "VBD_ELBO"]
 
 @dataclass(frozen=True)
 class ELBOTerms:
-    """The two terms of the bound, in nats over the whole data set, as scalar tensors with gradients."""
+    """The bound and its two terms, in nats over the whole data set, as scalar tensors with gradients."""
 
     log_likelihood: Tensor
-    #: The KL of each latent site, and with it the prior density of a scale at its point.
+    #: The KL of each latent site; of a scale at a point, minus the log of its prior density.
     kl_by_site: dict[str, Tensor]
+    kl_weight: float | Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """Log-likelihood minus weighted KL: what is maximised."""
+        return self.log_likelihood - self.kl_weight * self.kl
 
     @property
     def kl(self) -> Tensor:
-        """The sum over sites: a sum over weights, never a mean."""
+        """The sum over sites: a sum over weights, never a mean. Not weighted."""
         return sum(self.kl_by_site.values(), start=torch.zeros_like(self.log_likelihood))
 
 
@@ -81,11 +87,10 @@ class VBD_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         """The loss -L as a scalar tensor, in nats over the whole data set."""
-        terms = self.terms(model, guide, *args, **kwargs)
-        return -(terms.log_likelihood - self.kl_weight * terms.kl)
+        return -self.terms(model, guide, *args, **kwargs).elbo
 
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> ELBOTerms:
-        """The log-likelihood and the KL apart (the KL not yet weighted), averaged over particles."""
+        """The log-likelihood and the KL of each site, averaged over particles."""
         check_pair(model, guide)
         log_likelihood: Tensor | float = 0.0
         kls: dict[str, Tensor] = {}
@@ -95,7 +100,7 @@ class VBD_ELBO(ELBO):
                     log_likelihood = log_likelihood + site["log_prob_sum"] / self.num_particles
             for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
                 kls[name] = kls.get(name, 0.0) + kl / self.num_particles
-        return ELBOTerms(torch.as_tensor(log_likelihood), kls)
+        return ELBOTerms(torch.as_tensor(log_likelihood), kls, self.kl_weight)
 
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a number, without gradients."""

@@ -102,7 +102,8 @@ class VBDGuide(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """State every latent by ``pyro.sample``, and return the values by site. Arguments matter in the first call alone."""
         self._ready(args, kwargs)
-        plates = {f.name: pyro.plate(f.name, f.size, dim=f.dim) for _, frames in self._sites.values() for f in frames}
+        frames_by_name = {f.name: f for _, frames in self._sites.values() for f in frames}
+        plates = {name: pyro.plate(name, f.size, dim=f.dim) for name, f in frames_by_name.items()}
         values = {}
         for site, q in self._distributions().items():
             event_dim, frames = self._sites[site]
@@ -222,8 +223,8 @@ class VBDGuide(nn.Module):
 
 
 def _key(site: str) -> str:
-    """A name for a submodule: without dots, and unlike any attribute of a module."""
-    return "q/" + site.replace(".", "/")
+    """A name for a submodule: one for each site, without dots, and unlike any attribute of a module."""
+    return "q/" + site.replace("~", "~0").replace("/", "~1").replace(".", "/")
 
 
 def _check(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
@@ -232,7 +233,7 @@ def _check(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
         raise ValueError("the model has nothing to infer: no pyro.sample statement without obs; give a weight a prior")
     plates = {f.name for s in with_observed.values() if s["is_observed"] for f in s["cond_indep_stack"]}
     for name, site in sites.items():
-        if getattr(site["fn"], "has_enumerate_support", False) or site["value"].dtype in (torch.long, torch.bool):
+        if site["fn"].support.is_discrete:
             raise ValueError(
                 f"site {name!r} is a discrete latent, and VBDGuide infers continuous ones: pass the data when the guide "
                 "runs for the first time if it is the observation, or enumerate it"

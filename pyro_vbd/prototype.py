@@ -20,16 +20,16 @@ __all__ = ["latent_sites", "run_with", "sample_sites", "typical_value", "untouch
 
 
 def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
-    """The sample sites of a trace in order, without those of plates."""
+    """The sample sites of a trace in order, without those of plates and of ``pyro.deterministic``."""
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample)
+        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample) and not site["infer"].get("_deterministic")
     }
 
 
 def latent_sites(trace: poutine.Trace) -> dict[str, Any]:
-    """The sample sites of a trace that are not observed, in order, without those of plates."""
+    """Those of :func:`sample_sites` that are not observed."""
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
 
 

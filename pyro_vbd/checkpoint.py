@@ -1,0 +1,74 @@
+"""State on disk: written whole or not at all, checked when read, and never able to run code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["load_checkpoint", "previous_of", "save_checkpoint"]
+
+_MAGIC = b"pyro_vbd checkpoint 1\n"
+
+
+def previous_of(path: str | os.PathLike[str]) -> Path:
+    """Where the checkpoint before the last one lies."""
+    path = Path(path)
+    return path.with_name(path.name + ".previous")
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+    """Write a state of tensors, numbers, strings, lists and dicts; the file that was there becomes the previous one.
+
+    The bytes go to a temporary file, to the disk, and then by renaming to their place: a run killed at any moment leaves
+    a whole file under ``path`` or under :func:`previous_of`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + digest + b"\n" + payload)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            os.replace(path, previous_of(path))
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> dict[str, Any]:
+    """Read a state that :func:`save_checkpoint` wrote.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the file is of another kind, cut short or changed; it says where the previous one lies.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    header = len(_MAGIC) + 65
+    digest, payload = content[len(_MAGIC) : header - 1], content[header:]
+    if not content.startswith(_MAGIC):
+        raise ValueError(f"{path} is no checkpoint of this version of pyro_vbd{_hint(path)}")
+    if hashlib.sha256(payload).hexdigest().encode() != digest:
+        raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum{_hint(path)}")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    return state
+
+
+def _hint(path: Path) -> str:
+    previous = previous_of(path)
+    if previous.exists():
+        return f"; the one before it is {previous}: move it here to go on from there"
+    return "; delete it to start anew"

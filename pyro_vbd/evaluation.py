@@ -1,0 +1,42 @@
+"""The likelihood of held-out data at the posterior medians: one run of the model a batch, without noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyro.poutine as poutine
+import torch
+
+from pyro_vbd.guide import VBDGuide
+from pyro_vbd.predict import evaluating
+from pyro_vbd.prototype import run_with, sample_sites
+
+__all__ = ["negative_log_likelihood"]
+
+
+@torch.no_grad()
+def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: Iterable[Any]) -> float:
+    """Mean over data of -log p(y | x) at the posterior medians, in nats, not scaled by any plate.
+
+    Args:
+        model: a Pyro model.
+        guide: its posterior.
+        data: batches, as tuples of the model's positional arguments.
+
+    Raises:
+        ValueError: if there are no data.
+    """
+    total, count = 0.0, 0
+    medians = None
+    with evaluating(model), evaluating(guide), poutine.block():
+        for batch in data:
+            medians = guide.median(*batch) if medians is None else medians
+            for site in sample_sites(run_with(medians, model, batch, {})).values():
+                if site["is_observed"]:
+                    log_prob = site["fn"].log_prob(site["value"])
+                    total -= float(log_prob.sum())
+                    count += log_prob.numel()
+    if not count:
+        raise ValueError("the validation data gave no batch: pass a data set that is not empty")
+    return total / count

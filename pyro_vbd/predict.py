@@ -1,0 +1,184 @@
+"""Predictions with their uncertainty, averaged over posterior draws as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pyro.poutine as poutine
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+from tqdm import tqdm
+
+from pyro_vbd.distributions import base_distribution
+from pyro_vbd.prototype import latent_sites
+
+__all__ = ["ClassPrediction", "ValuePrediction", "evaluating", "predict"]
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """Prediction of a class: of shape ``(N, ..., C)``, or of a yes or no, of shape ``(N, ...)``. Entropies in nats."""
+
+    #: Mean over draws of the class probabilities.
+    probs: Tensor
+    #: Entropy of ``probs``: the whole uncertainty, of shape ``(N, ...)``.
+    entropy: Tensor
+    #: What the weights do not know: ``entropy`` minus the mean entropy of the draws (BALD), of shape ``(N, ...)``.
+    mutual_information: Tensor
+
+
+@dataclass(frozen=True)
+class ValuePrediction:
+    """Prediction of a number, of the shape of the targets."""
+
+    mean: Tensor
+    #: Variance of a new observation: of the noise and of the weights.
+    variance: Tensor
+    #: The part of the variance that comes from the weights alone (population variance over draws).
+    epistemic_variance: Tensor
+
+
+class _Classes:
+    """Running sums for a Categorical or a Bernoulli."""
+
+    def __init__(self) -> None:
+        self.probs: Any = 0.0
+        self.entropy: Any = 0.0
+        self.binary = False
+
+    def add(self, fn: Any) -> None:
+        self.binary = isinstance(fn, dist.Bernoulli)
+        self.probs = self.probs + fn.probs
+        self.entropy = self.entropy + _entropy(fn.probs, self.binary)
+
+    def result(self, count: int) -> ClassPrediction:
+        probs = self.probs / count
+        entropy = _entropy(probs, self.binary)
+        # rounding may leave a tiny negative difference where the draws agree
+        return ClassPrediction(probs, entropy, (entropy - self.entropy / count).clamp_min(0.0))
+
+
+class _Values:
+    """Running moments (Welford's) for any distribution with a mean and a variance."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Any = 0.0
+        self.squares: Any = 0.0
+        self.noise: Any = 0.0
+
+    def add(self, fn: Any) -> None:
+        self.count += 1
+        step = fn.mean - self.mean
+        self.mean = self.mean + step / self.count
+        self.squares = self.squares + step * (fn.mean - self.mean)
+        self.noise = self.noise + fn.variance
+
+    def result(self, count: int) -> ValuePrediction:
+        epistemic = self.squares / count
+        return ValuePrediction(self.mean, epistemic + self.noise / count, epistemic)
+
+
+def _entropy(probs: Tensor, binary: bool) -> Tensor:
+    terms = torch.special.entr(probs)
+    return terms + torch.special.entr(1.0 - probs) if binary else terms.sum(-1)
+
+
+@torch.no_grad()
+def predict(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    x: Any,
+    num_samples: int = 100,
+    *,
+    batch_size: int = 1000,
+    site: str | None = None,
+    progress: bool = False,
+) -> ClassPrediction | ValuePrediction:
+    r"""The posterior predictive of the targets, by draws of the weights.
+
+    .. math:: p(y | x) \approx \frac{1}{S} \sum_{s=1}^{S} p(y | x, W_s), \qquad W_s \sim q(W)
+
+    Sums are kept, not draws: memory does not grow with ``num_samples``. Each batch has draws of its own.
+
+    Args:
+        model: a Pyro model that takes the inputs alone (``y=None``) and then draws the targets.
+        guide: its posterior.
+        x: inputs, a tensor of shape ``(N, ...)``, or a tuple or dict of them as the model takes; or a DataLoader, of
+            whose batches the first part is the input.
+        num_samples: S >= 1.
+        batch_size: data in one run of the model.
+        site: name of the targets' site, where the model draws several.
+        progress: whether to show a bar.
+
+    Returns:
+        A :class:`ClassPrediction` for categorical and Bernoulli targets, else a :class:`ValuePrediction`.
+
+    Raises:
+        ValueError: for fewer than one draw, no data, or targets that cannot be told.
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")
+    parts = []
+    with evaluating(model), evaluating(guide):
+        for batch in tqdm(list(_batches(x, batch_size)), disable=not progress, desc="predict"):
+            sums: _Classes | _Values | None = None
+            for _ in range(num_samples):
+                fn = _target(model, guide, batch, site)
+                if sums is None:
+                    sums = _Classes() if isinstance(fn, dist.Categorical | dist.Bernoulli) else _Values()
+                sums.add(fn)
+            assert sums is not None
+            parts.append(sums.result(num_samples))
+    if not parts:
+        raise ValueError("there is nothing to predict: x holds no data")
+    kind = type(parts[0])
+    return kind(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
+
+def _target(model: Callable[..., Any], guide: Callable[..., Any], x: Any, site: str | None) -> Any:
+    """The univariate distribution of the targets under one draw of the guide."""
+    with poutine.block(), pyro.validation_enabled(False):
+        draw = poutine.trace(guide).get_trace(x)
+        trace = poutine.trace(poutine.replay(model, trace=draw)).get_trace(x)
+    unknown = {name: node for name, node in latent_sites(trace).items() if name not in draw}
+    chosen = site if site is not None else next(iter(unknown), None)
+    if chosen not in unknown or (site is None and len(unknown) > 1):
+        raise ValueError(
+            f"the targets of the model are not clear: it draws {sorted(unknown)} beyond the guide's latents; name one by "
+            "site=, and let the model draw it where y is None"
+        )
+    return base_distribution(unknown[chosen]["fn"])
+
+
+def _batches(x: Any, batch_size: int) -> Iterator[Any]:
+    if isinstance(x, Tensor | tuple | list | Mapping):
+        sizes = {len(leaf) for leaf in tree_leaves(x) if isinstance(leaf, Tensor)}
+        if len(sizes) != 1:
+            raise ValueError(f"the inputs hold tensors of lengths {sorted(sizes)}: use one length, the number of data")
+        for start in range(0, sizes.pop(), batch_size):
+            yield tree_map(lambda leaf: leaf[start : start + batch_size], x)  # noqa: B023  (used at once)
+    elif isinstance(x, Iterable):
+        for batch in x:
+            yield batch[0] if isinstance(batch, tuple | list) else batch
+    else:
+        raise ValueError(f"x is a {type(x).__name__}: pass a tensor, a tuple or dict of tensors, or a DataLoader")
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Evaluation mode inside, and every submodule's own mode again afterwards."""
+    modes = {part: part.training for part in module.modules()} if isinstance(module, nn.Module) else {}
+    for part in modes:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

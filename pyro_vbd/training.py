@@ -1,0 +1,302 @@
+"""The training loop around ``elbo(model, guide)``: what examples need and users expect, and no more."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
+from tqdm import tqdm
+
+from pyro_vbd.checkpoint import load_checkpoint, previous_of, save_checkpoint
+from pyro_vbd.elbo import VBD_ELBO, ELBOTerms
+from pyro_vbd.evaluation import negative_log_likelihood
+from pyro_vbd.guide import VBDGuide
+from pyro_vbd.parameters import captured_parameters
+from pyro_vbd.prototype import untouched
+from pyro_vbd.random_state import get_random_state, set_random_state
+from pyro_vbd.schedules import Schedule, constant
+
+__all__ = ["Fit", "fit"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Fit:
+    """A run as it stands: what callbacks see, and what :func:`fit` returns."""
+
+    model: Callable[..., Any]
+    guide: VBDGuide
+    elbo: VBD_ELBO
+    optimizer: Optimizer
+    #: One record per epoch: loss, log_likelihood and kl (per datum, in nats), kl_weight, lr, seconds, and what callbacks add.
+    history: list[dict[str, Any]] = field(default_factory=list)
+    epoch: int = 0
+    step: int = 0
+    #: Epoch with the lowest validation loss, where there is validation.
+    best_epoch: int | None = None
+    #: A callback sets it to end the run after this epoch.
+    stop: bool = False
+
+
+Callback = Callable[[Fit], dict[str, Any] | None]
+
+
+def fit(
+    model: Callable[..., Any],
+    guide: VBDGuide,
+    data: Iterable[Any],
+    *,
+    epochs: int,
+    lr: float = 1e-3,
+    optimizer: Callable[[list[Tensor]], Optimizer] | None = None,
+    elbo: VBD_ELBO | None = None,
+    kl_schedule: Schedule = constant,
+    lr_schedule: Schedule = constant,
+    validation: Iterable[Any] | None = None,
+    patience: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Maximise the bound over passes through the data, and go on where a killed run left off.
+
+    Args:
+        model: a Pyro model; a module's parameters are trained with the guide's, and so are ``pyro.param`` statements.
+        guide: its :class:`~pyro_vbd.VBDGuide`.
+        data: a DataLoader, or anything that gives batches anew at each pass: a tuple is passed to the model as its
+            positional arguments.
+        epochs: passes through the data, those of an earlier part of a resumed run included.
+        lr: learning rate of the default optimizer, Adam.
+        optimizer: makes the optimizer from the list of parameters instead.
+        elbo: the objective; ``VBD_ELBO()`` by default. Its ``kl_weight`` is multiplied by ``kl_schedule`` during the run.
+        kl_schedule: multiplier of the KL weight by epoch, such as ``schedules.kl_ramp(5, 20)``.
+        lr_schedule: multiplier of the learning rate by epoch, such as ``schedules.linear_decay(0.5)``.
+        validation: held-out batches; adds ``validation``, the mean negative log-likelihood per datum at the posterior
+            medians, to the history. Parameters end at the epoch where it was lowest if ``patience`` is given.
+        patience: stop after this many epochs without a lower validation loss.
+        callbacks: functions of the :class:`Fit`, called after each epoch; a dict that one returns joins the record.
+        checkpoint: file to write after each epoch. Where it exists, the run goes on from it, and on CPU ends in the same
+            parameters bit for bit as a run that was never interrupted, if the data come in an order that follows from
+            torch's, Python's or NumPy's random state.
+        seed: of all random states, set at the start of a run.
+        device: where to train; model, guide and batches are moved there.
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: for no data, arguments out of range, or a checkpoint that is damaged or of another network.
+        FloatingPointError: when the loss or a parameter is no longer finite, with the step and the site; the parameters
+            are as before the step, and the last good checkpoint stays.
+    """
+    _check_arguments(epochs, patience, validation)
+    if seed is not None:
+        pyro.set_rng_seed(seed)
+    if device is not None:
+        for part in (model, guide):
+            if isinstance(part, nn.Module):
+                part.to(device)
+    elbo = VBD_ELBO() if elbo is None else elbo
+    parameters = _find_parameters(model, guide, elbo, data, device)
+    make = optimizer or (lambda params: torch.optim.Adam(params, lr=lr, fused=True))
+    run = Fit(model, guide, elbo, make(list(parameters.values())))
+    base_rates = [group["lr"] for group in run.optimizer.param_groups]
+    base_kl_weight = elbo.kl_weight
+    best: dict[str, Tensor] = {}
+    if checkpoint is not None:
+        best = _resume(run, parameters, Path(checkpoint), device)
+    bar = tqdm(total=epochs, initial=run.epoch, disable=not progress, desc="fit", unit="epoch")
+    try:
+        with bar, _training(model), _training(guide):
+            while run.epoch < epochs and not run.stop:
+                elbo.kl_weight = base_kl_weight * kl_schedule(run.epoch, epochs)
+                rate = lr_schedule(run.epoch, epochs)
+                for group, base in zip(run.optimizer.param_groups, base_rates, strict=True):
+                    group["lr"] = base * rate
+                record = _epoch(run, parameters, data, device, checkpoint)
+                run.epoch += 1
+                run.history.append(record)
+                if validation is not None:
+                    record["validation"] = negative_log_likelihood(model, guide, _moved(validation, device))
+                    best = _keep_best(run, parameters, best, patience)
+                for callback in callbacks:
+                    record.update(callback(run) or {})
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, _state(run, parameters, best))
+                bar.update()
+                bar.set_postfix({k: f"{record[k]:.4g}" for k in ("loss", "validation") if k in record})
+    finally:
+        elbo.kl_weight = base_kl_weight
+    if best and patience is not None:
+        _assign(parameters, model, best)
+    return run
+
+
+def _epoch(
+    run: Fit, parameters: dict[str, Tensor], data: Iterable[Any], device: Any, checkpoint: Any
+) -> dict[str, Any]:
+    """One pass; the means over its steps, in nats per datum."""
+    start = time.perf_counter()
+    totals = {"log_likelihood": 0.0, "kl": 0.0, "loss": 0.0}
+    steps = 0
+    for batch in _moved(data, device):
+        run.optimizer.zero_grad()
+        terms = run.elbo.terms(run.model, run.guide, *batch)
+        loss = -terms.elbo
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(_diagnosis(run, terms, parameters, checkpoint))
+        loss.backward()  # type: ignore[no-untyped-call]
+        run.optimizer.step()
+        run.step += 1
+        steps += 1
+        totals["loss"] += value
+        totals["log_likelihood"] += terms.log_likelihood.item()
+        totals["kl"] += terms.kl.item()
+    if not steps:
+        raise ValueError("the data gave no batch: pass a data set that is not empty, and one that can be passed through again")
+    bad = [name for name, value in parameters.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise FloatingPointError(
+            f"the parameters {bad} are no longer finite after step {run.step} (epoch {run.epoch}): lower the learning rate"
+            + _last_good(checkpoint)
+        )
+    size = getattr(run.model, "num_data", 1)
+    record = {name: total / steps / size for name, total in totals.items()}
+    rate = run.optimizer.param_groups[0]["lr"]
+    return {"epoch": run.epoch, **record, "kl_weight": run.elbo.kl_weight, "lr": rate, "seconds": time.perf_counter() - start}
+
+
+def _diagnosis(run: Fit, terms: ELBOTerms, parameters: dict[str, Tensor], checkpoint: Any) -> str:
+    sites = [name for name, kl in terms.kl_by_site.items() if not math.isfinite(kl.item())]
+    if not math.isfinite(terms.log_likelihood.item()):
+        sites.append("the log-likelihood")
+    bad = [name for name, value in parameters.items() if not bool(value.isfinite().all())]
+    return (
+        f"the loss is {-terms.elbo.item()} at step {run.step} (epoch {run.epoch}), from {', '.join(sites) or 'its sum'}"
+        + (f", with {bad} no longer finite" if bad else "")
+        + ": look at the data of this step, or lower the learning rate"
+        + _last_good(checkpoint)
+    )
+
+
+def _last_good(checkpoint: Any) -> str:
+    return f"; the last good state is in {checkpoint}" if checkpoint is not None and Path(checkpoint).exists() else ""
+
+
+def _check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs} trains nothing: use 1 or more")
+    if patience is not None and validation is None:
+        raise ValueError(f"patience={patience} needs a validation loss to watch: pass validation=")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience={patience} stops before the first epoch: use 1 or more")
+
+
+def _find_parameters(
+    model: Any, guide: VBDGuide, elbo: VBD_ELBO, data: Iterable[Any], device: Any
+) -> dict[str, Tensor]:
+    """Every leaf that the loss depends on, by name, found by one run that leaves no trace."""
+    with untouched(model):
+        try:
+            batch = next(iter(_moved(data, device)))
+        except StopIteration:
+            raise ValueError("the data gave no batch: pass a data set that is not empty") from None
+        guide(*batch)  # a guide that has not met the data yet makes its parameters here
+        with captured_parameters() as named:
+            elbo.loss(model, guide, *batch)
+    known = {id(value) for value in named.values()}
+    for label, part in (("model", model), ("guide", guide)):
+        if isinstance(part, nn.Module):
+            named.update({f"{label}.{n}": p for n, p in part.named_parameters() if p.requires_grad and id(p) not in known})
+    return {name: value for name, value in sorted(named.items()) if value.requires_grad}
+
+
+def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:
+    losses = [record["validation"] for record in run.history]
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    if lowest == len(losses) - 1:
+        run.best_epoch = lowest
+        best = {name: value.detach().clone() for name, value in {**parameters, **_buffers(run.model)}.items()}
+    run.stop = run.stop or (patience is not None and len(losses) - 1 - lowest >= patience)
+    return best
+
+
+def _buffers(model: Any) -> dict[str, Tensor]:
+    return {f"buffer {n}": b for n, b in model.named_buffers()} if isinstance(model, nn.Module) else {}
+
+
+@torch.no_grad()
+def _assign(parameters: dict[str, Tensor], model: Any, values: dict[str, Tensor]) -> None:
+    for name, value in {**parameters, **_buffers(model)}.items():
+        value.copy_(values[name])
+
+
+def _state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor]) -> dict[str, Any]:
+    return {
+        "values": {name: value.detach() for name, value in {**parameters, **_buffers(run.model)}.items()},
+        "best": best,
+        "optimizer": run.optimizer.state_dict(),
+        "random_state": get_random_state(),
+        "history": run.history,
+        "epoch": run.epoch,
+        "step": run.step,
+        "best_epoch": run.best_epoch,
+        "stop": run.stop,
+    }
+
+
+def _resume(run: Fit, parameters: dict[str, Tensor], path: Path, device: Any) -> dict[str, Tensor]:
+    """Put the state of a checkpoint into the run, if there is one; the best parameters so far."""
+    path = path if path.exists() else previous_of(path)  # killed between two renamings
+    if not path.exists():
+        return {}
+    state = load_checkpoint(path, map_location="cpu")
+    ours = {name: tuple(value.shape) for name, value in {**parameters, **_buffers(run.model)}.items()}
+    theirs = {name: tuple(value.shape) for name, value in state["values"].items()}
+    if ours != theirs:
+        differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+        raise ValueError(
+            f"{path} holds another network: {differing[0]!r} has shape {theirs.get(differing[0], 'none')} there and "
+            f"{ours.get(differing[0], 'none')} here; pass another checkpoint path"
+        )
+    _assign(parameters, run.model, state["values"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    set_random_state(state["random_state"])
+    run.history, run.epoch, run.step = state["history"], state["epoch"], state["step"]
+    run.best_epoch, run.stop = state["best_epoch"], state["stop"]
+    logger.info("resumed from %s at epoch %d", path, run.epoch)
+    return {name: value.to(parameters[name].device) if name in parameters else value for name, value in state["best"].items()}
+
+
+def _moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:
+    """Batches as tuples of positional arguments, on the device."""
+    for batch in data:
+        batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+        yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch) if device is not None else batch
+
+
+@contextmanager
+def _training(module: Any) -> Iterator[None]:
+    """Training mode inside; a module that was in evaluation mode is in it again afterwards."""
+    was_training = getattr(module, "training", None)
+    if isinstance(module, nn.Module):
+        module.train()
+    try:
+        yield
+    finally:
+        if isinstance(module, nn.Module) and was_training is not None:
+            module.train(was_training)
