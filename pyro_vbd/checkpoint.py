@@ -33,11 +33,10 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    digest = hashlib.sha256(payload).hexdigest().encode()
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + digest + b"\n" + payload)
+            file.write(_MAGIC + _checksum(payload) + payload)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
@@ -58,13 +57,17 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
     path = Path(path)
     content = path.read_bytes()
     header = len(_MAGIC) + 65
-    digest, payload = content[len(_MAGIC) : header - 1], content[header:]
+    checksum, payload = content[len(_MAGIC) : header], content[header:]
     if not content.startswith(_MAGIC):
         raise ValueError(f"{path} is no checkpoint of this version of pyro_vbd{_hint(path)}")
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
+    if _checksum(payload) != checksum:
         raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum{_hint(path)}")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     return state
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).hexdigest().encode() + b"\n"
 
 
 def _hint(path: Path) -> str:

@@ -110,8 +110,8 @@ def predict(
     Args:
         model: a Pyro model that takes the inputs alone (``y=None``) and then draws the targets.
         guide: its posterior.
-        x: inputs, a tensor of shape ``(N, ...)``, or a tuple or dict of them as the model takes; or a DataLoader, of
-            whose batches the first part is the input.
+        x: inputs, a tensor of shape ``(N, ...)``, or a tuple or dict of them as the model takes; or a DataLoader (or a
+            list of batches), of whose batches the first part is the input.
         num_samples: S >= 1.
         batch_size: data in one run of the model.
         site: name of the targets' site, where the model draws several.
@@ -158,7 +158,7 @@ def _target(model: Callable[..., Any], guide: Callable[..., Any], x: Any, site: 
 
 
 def _batches(x: Any, batch_size: int) -> Iterator[Any]:
-    if isinstance(x, Tensor | tuple | list | Mapping):
+    if isinstance(x, Tensor | tuple | Mapping):
         sizes = {len(leaf) for leaf in tree_leaves(x) if isinstance(leaf, Tensor)}
         if len(sizes) != 1:
             raise ValueError(f"the inputs hold tensors of lengths {sorted(sizes)}: use one length, the number of data")

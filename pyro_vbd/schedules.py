@@ -26,7 +26,13 @@ def kl_ramp(start: float, end: float) -> Schedule:
     """
     if not 0 <= start <= end:
         raise ValueError(f"a KL ramp from epoch {start} to {end} goes backwards: use 0 <= start <= end")
-    return lambda epoch, epochs: 1.0 if epoch >= end else max(0.0, (epoch - start) / (end - start))
+
+    def ramp(epoch: int, epochs: int) -> float:
+        if epoch >= end:
+            return 1.0
+        return (epoch - start) / (end - start) if epoch > start else 0.0
+
+    return ramp
 
 
 def linear_decay(start: float = 0.0) -> Schedule:

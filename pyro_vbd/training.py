@@ -51,7 +51,7 @@ class Fit:
     stop: bool = False
 
 
-Callback = Callable[[Fit], dict[str, Any] | None]
+Callback = Callable[[Fit], Any]
 
 
 def fit(
@@ -133,7 +133,8 @@ def fit(
                     record["validation"] = negative_log_likelihood(model, guide, _moved(validation, device))
                     best = _keep_best(run, parameters, best, patience)
                 for callback in callbacks:
-                    record.update(callback(run) or {})
+                    added = callback(run)
+                    record.update(added if isinstance(added, dict) else {})
                 if checkpoint is not None:
                     save_checkpoint(checkpoint, _state(run, parameters, best))
                 bar.update()
@@ -218,11 +219,14 @@ def _find_parameters(
         guide(*batch)  # a guide that has not met the data yet makes its parameters here
         with captured_parameters() as named:
             elbo.loss(model, guide, *batch)
-    known = {id(value) for value in named.values()}
+    found: dict[str, Tensor] = {}
     for label, part in (("model", model), ("guide", guide)):
         if isinstance(part, nn.Module):
-            named.update({f"{label}.{n}": p for n, p in part.named_parameters() if p.requires_grad and id(p) not in known})
-    return {name: value for name, value in sorted(named.items()) if value.requires_grad}
+            found.update({f"{label}.{n}": p for n, p in part.named_parameters()})
+    # the names of a module's parameters are the same in the next process; those of announced ones need not be
+    known = {id(value) for value in found.values()}
+    found.update({name: value for name, value in named.items() if id(value) not in known})
+    return {name: value for name, value in found.items() if value.requires_grad}
 
 
 def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:

@@ -1,0 +1,8 @@
+"""The networks of the paper, as plain modules; ``vbd.Classifier(net, prior, num_data)`` makes a Pyro model of one."""
+
+from models.convnet import convnet as convnet
+from models.lenet import lenet_5_caffe as lenet_5_caffe
+from models.lenet import lenet_300_100 as lenet_300_100
+from models.mlp import mlp as mlp
+
+__all__ = ["convnet", "lenet_5_caffe", "lenet_300_100", "mlp"]

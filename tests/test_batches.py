@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+import pyro_vbd as vbd
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_datum_comes_once_a_pass_with_its_target(shuffle):
+    x = torch.arange(23).float()
+    batches = vbd.Batches(x, 10 * x, batch_size=5, shuffle=shuffle)
+    for _ in range(2):
+        parts = list(batches)
+        assert len(parts) == len(batches) == 5
+        seen, targets = (torch.cat(column) for column in zip(*parts, strict=True))
+        assert torch.equal(seen.sort().values, x)
+        assert torch.equal(targets, 10 * seen)
+        assert torch.equal(seen, x) != shuffle
+
+
+def test_order_follows_the_random_state_and_changes_between_passes():
+    batches = vbd.Batches(torch.arange(50), batch_size=50)
+    torch.manual_seed(1)
+    first, second = next(iter(batches))[0], next(iter(batches))[0]
+    torch.manual_seed(1)
+    assert torch.equal(first, next(iter(batches))[0])
+    assert not torch.equal(first, second)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="one length above 0"):
+        vbd.Batches(torch.zeros(3), torch.zeros(4))
+    with pytest.raises(ValueError, match="one length above 0"):
+        vbd.Batches(torch.zeros(0, 2))
+    with pytest.raises(ValueError, match="batch_size=0"):
+        vbd.Batches(torch.zeros(3), batch_size=0)

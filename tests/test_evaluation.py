@@ -1,0 +1,30 @@
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+import torch.nn.functional as F
+
+import pyro_vbd as vbd
+from tests.digits import classifier
+
+
+def test_is_the_mean_loss_of_the_mean_network():
+    model = classifier(1000)  # a plate of 1000 must not scale it
+    guide = vbd.VBDGuide(model)
+    x, y = torch.randn(30, 64), torch.randint(10, (30,))
+    found = vbd.negative_log_likelihood(model, guide, vbd.Batches(x, y, batch_size=7))
+    assert found == pytest.approx(F.cross_entropy(vbd.point_network(model, guide)(x), y).item(), rel=1e-5)
+
+
+def test_hand_written_model_and_no_data():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", 100, subsample=x):
+            pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+    x = torch.randn(4, 3)
+    guide = vbd.VBDGuide(model, x, x.sum(-1))
+    expected = -dist.Normal(x @ guide.median()["w"], 0.5).log_prob(x.sum(-1)).mean()
+    assert vbd.negative_log_likelihood(model, guide, [(x, x.sum(-1))]) == pytest.approx(expected.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="no batch"):
+        vbd.negative_log_likelihood(model, guide, [])

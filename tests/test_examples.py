@@ -1,0 +1,51 @@
+"""Every program in examples/ runs, with small flags; a program that is not listed here fails the last test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+COMMANDS = {
+    "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--out", "{out}", "--device", "{device}"],
+    "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
+}
+
+
+def run(program: str, tmp_path: Path, device, *extra: str) -> str:
+    flags = [flag.format(out=tmp_path, device=device) for flag in COMMANDS[program]]
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / program), *flags, *extra],
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES.parent,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_runs(program, tmp_path, device):
+    pytest.importorskip("sklearn")
+    assert run(program, tmp_path, device)
+
+
+def test_compare_priors_writes_a_table_and_a_figure(tmp_path, device):
+    pytest.importorskip("sklearn")
+    printed = run("compare_priors.py", tmp_path, device, "--priors", "vbd", "deterministic", "--validate")
+    assert "error %" in printed
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
+    results = json.loads((tmp_path / "digits.json").read_text())
+    assert set(results) == {"vbd", "deterministic"}
+    assert all(0 <= run["error"] <= 100 for runs in results.values() for run in runs)
+    assert [len(runs) for runs in results.values()] == [2, 2]
+
+
+def test_every_program_is_listed():
+    programs = {p.relative_to(EXAMPLES).as_posix() for p in EXAMPLES.rglob("*.py") if "__main__" in p.read_text()}
+    assert programs == set(COMMANDS)

@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+import pyro_vbd as vbd
+from tests.digits import classifier
+
+
+def recorded(callback, state=None):
+    model = classifier(20)
+    guide = vbd.VBDGuide(model)
+    data = [(torch.randn(20, 64), torch.randint(10, (20,)))]
+    return vbd.fit(model, guide, data, epochs=1, progress=False, callbacks=[callback]), guide
+
+
+def test_sparsity():
+    run, guide = recorded(vbd.monitors.sparsity(-1.0))
+    assert run.history[0]["sparsity"] == vbd.sparsity(guide, -1.0) > 0
+
+
+def test_alpha_quantiles():
+    run, guide = recorded(vbd.monitors.alpha_quantiles((0.0, 0.5, 1.0)))
+    for site, value in guide.log_alpha().items():
+        low, middle, high = run.history[0]["log_alpha"][site]
+        assert (low, high) == (float(value.min()), float(value.max()))
+        assert low < middle < high
+
+
+def test_kl_by_site_leaves_the_random_state_alone():
+    x, y = torch.randn(1, 64), torch.zeros(1, dtype=torch.long)
+    run, guide = recorded(vbd.monitors.kl_by_site(x, y))
+    terms = run.elbo.terms(run.model, guide, x, y)
+    assert run.history[0]["kl_by_site"] == pytest.approx({k: v.item() for k, v in terms.kl_by_site.items()}, rel=1e-5)
+    state = torch.get_rng_state()
+    vbd.monitors.kl_by_site(x, y)(run)
+    assert torch.equal(state, torch.get_rng_state())

@@ -1,0 +1,136 @@
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import pyro_vbd as vbd
+from tests.digits import classifier
+
+
+def linear_posterior(num_samples):
+    """y = w x + noise with q(w) = N(2, 0.5^2): the predictive moments are known."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(net.weight, 2.0)
+    model = vbd.Regressor(net, vbd.priors.Gaussian(1.0), num_data=10, noise=0.3)
+    guide = vbd.VBDGuide(model)
+    with torch.no_grad():
+        guide.posteriors["q/weight"].log_var.fill_(2 * torch.tensor(0.5).log())
+    x = torch.tensor([[0.0], [1.0], [-3.0]])
+    return x, vbd.predict(model, guide, x, num_samples=num_samples)
+
+
+def test_moments_of_a_regression():
+    x, found = linear_posterior(4000)
+    deviation = 0.5 * x.abs()
+    assert ((found.mean - 2 * x).abs() <= 4 * deviation / 4000**0.5 + 1e-6).all()
+    epistemic = deviation.square()
+    assert ((found.epistemic_variance - epistemic).abs() <= 4 * epistemic * (2 / 4000) ** 0.5 + 1e-6).all()
+    assert torch.allclose(found.variance, found.epistemic_variance + 0.09, atol=1e-4)
+
+
+def test_one_draw_has_no_epistemic_variance():
+    _, found = linear_posterior(1)
+    assert (found.epistemic_variance == 0).all()
+
+
+def test_probabilities_average_the_draws_and_split_the_entropy():
+    model = classifier(20)
+    guide = vbd.VBDGuide(model)
+    with torch.no_grad():
+        guide.posteriors["q/0/weight"].log_var.fill_(-2.0)
+    x = torch.randn(7, 64)
+    pyro.set_rng_seed(5)
+    found = vbd.predict(model, guide, x, num_samples=6)
+    pyro.set_rng_seed(5)
+    with torch.no_grad():
+        draws = torch.stack([pyro.poutine.trace(pyro.poutine.replay(model, trace=pyro.poutine.trace(guide).get_trace(x)))
+                             .get_trace(x).nodes["y"]["fn"].probs for _ in range(6)])  # fmt: skip
+    assert torch.allclose(found.probs, draws.mean(0), atol=1e-6)
+    entropy = torch.distributions.Categorical(probs=draws.mean(0)).entropy()
+    inner = torch.distributions.Categorical(probs=draws).entropy().mean(0)
+    assert torch.allclose(found.entropy, entropy, atol=1e-5)
+    assert torch.allclose(found.mutual_information, entropy - inner, atol=1e-5)
+    assert (found.mutual_information > 0.05).all()
+
+
+def test_entropies_at_certainty_and_at_ignorance():
+    net = nn.Linear(2, 4, bias=False)
+    nn.init.zeros_(net.weight)
+    model = vbd.Classifier(net, vbd.priors.Gaussian(1.0), 10)
+    guide = vbd.VBDGuide(model)
+    unsure = vbd.predict(model, guide, torch.ones(1, 2), num_samples=3)
+    assert unsure.entropy.item() == pytest.approx(torch.tensor(4.0).log().item(), abs=1e-3)
+    with torch.no_grad():
+        guide.posteriors["q/weight"].loc[0] = 500.0
+    sure = vbd.predict(model, guide, torch.ones(1, 2), num_samples=3)
+    assert sure.entropy.item() == pytest.approx(0, abs=1e-6)
+    assert sure.mutual_information.item() == 0
+
+
+def test_binary_entropy_counts_both_outcomes():
+    net = nn.Linear(2, 1, bias=False)
+    nn.init.zeros_(net.weight)
+    model = vbd.Classifier(net, vbd.priors.Gaussian(1.0), 10)
+    found = vbd.predict(model, vbd.VBDGuide(model), torch.ones(3, 2), num_samples=2)
+    assert found.probs.shape == (3,)
+    assert found.entropy[0].item() == pytest.approx(torch.tensor(2.0).log().item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_batches_are_put_together_in_order(batch_size):
+    model = classifier(20)
+    guide = vbd.VBDGuide(model, init_log_var=-60.0)
+    x = torch.randn(10, 64)
+    found = vbd.predict(model, guide, x, num_samples=1, batch_size=batch_size)
+    assert torch.allclose(found.probs, vbd.point_network(model, guide)(x).softmax(-1), atol=1e-5)
+
+
+def test_a_loader_gives_what_a_tensor_gives():
+    model = classifier(20)
+    guide = vbd.VBDGuide(model, init_log_var=-60.0)
+    x = torch.randn(10, 64)
+    loader = vbd.Batches(x, torch.zeros(10), batch_size=3, shuffle=False)
+    a, b = vbd.predict(model, guide, loader, num_samples=1), vbd.predict(model, guide, x, num_samples=1)
+    assert torch.allclose(a.probs, b.probs, atol=1e-5)
+
+
+def test_hand_written_model():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            return pyro.sample("y", dist.Normal(x @ w, 0.5), obs=y)
+
+    x = torch.randn(20, 3)
+    guide = vbd.VBDGuide(model, x, x.sum(-1))
+    found = vbd.predict(model, guide, x, num_samples=50)
+    assert found.mean.shape == (20,)
+    assert (found.variance >= 0.25).all()
+
+
+def test_modes_and_handlers_are_left_alone():
+    net = nn.Sequential(nn.Linear(64, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, 10))
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 10)
+    model.network.net[2].eval()
+    guide = vbd.VBDGuide(model)
+    with pyro.poutine.trace() as outer:
+        vbd.predict(model, guide, torch.randn(4, 64), num_samples=2)
+    assert not outer.trace.nodes or set(outer.trace.nodes) <= {"_INPUT", "_RETURN"}
+    assert model.training
+    assert not model.network.net[2].training
+    assert int(model.network.net[1].num_batches_tracked) == 0
+
+
+def test_bad_input():
+    model = classifier(20)
+    guide = vbd.VBDGuide(model)
+    with pytest.raises(ValueError, match="num_samples=0"):
+        vbd.predict(model, guide, torch.randn(2, 64), num_samples=0)
+    with pytest.raises(ValueError, match="nothing to predict"):
+        vbd.predict(model, guide, torch.randn(0, 64))
+    with pytest.raises(ValueError, match="nothing to predict"):
+        vbd.predict(model, guide, [])
+    with pytest.raises(ValueError, match=r"draws \['y'\].*site="):
+        vbd.predict(model, guide, torch.randn(2, 64), site="z")
+    with pytest.raises(ValueError, match="one length"):
+        vbd.predict(model, guide, (torch.randn(2, 64), torch.randn(3, 64)))
