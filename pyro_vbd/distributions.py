@@ -9,23 +9,42 @@ from typing import Any, TypeVar
 import pyro.distributions as dist
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, constraints
+from torch.distributions.utils import lazy_property
 
 __all__ = ["CentredNormal", "base_distribution", "map_tensors", "tensors"]
 
 
 class CentredNormal(dist.Normal):
-    """N(0, scale^2), a Normal whose mean is known to be 0 without a look at it.
+    """N(0, v), a Normal whose mean is known to be 0 without a look at it, and whose variance is at hand.
 
     Args:
-        scale: standard deviation, of the batch shape.
+        variance: v, of the batch shape.
     """
 
-    def __init__(self, scale: Tensor, validate_args: bool | None = None) -> None:
-        super().__init__(scale.new_zeros(()), scale, validate_args=False)
+    arg_constraints = {"variance": constraints.positive}
+    variance: Any = None  # an attribute here, where Normal has a property
+
+    def __init__(self, variance: Tensor, validate_args: bool | None = None) -> None:
+        self.variance = variance
+        Distribution.__init__(self, variance.shape, validate_args=False)
+
+    @lazy_property
+    def loc(self) -> Tensor:  # type: ignore[override]
+        """Zeros, of the batch shape."""
+        return self.variance.new_zeros(()).expand(self.batch_shape)
+
+    @lazy_property
+    def scale(self) -> Tensor:  # type: ignore[override]
+        """The standard deviation."""
+        return self.variance.sqrt()
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.scale
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CentredNormal:
-        return CentredNormal(self.scale.expand(batch_shape))
+        return CentredNormal(self.variance.expand(batch_shape))
 
 
 D = TypeVar("D", bound=Distribution)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = ["GaussianTensor", "Rule"]
 
@@ -33,42 +33,53 @@ class GaussianTensor(Tensor):
 
     Args:
         loc: means.
-        var: variances, of the same shape.
+        variance: variances, of the same shape.
     """
 
     loc: Tensor
-    var: Tensor
+    variance: Tensor
     used: set[str]
 
     @staticmethod
-    def __new__(cls, loc: Tensor, var: Tensor, *_: Any) -> GaussianTensor:
-        return torch.Tensor._make_wrapper_subclass(cls, loc.shape, dtype=loc.dtype, device=loc.device)  # type: ignore[attr-defined,no-any-return]
+    def __new__(cls, loc: Tensor, variance: Tensor, *_: Any) -> GaussianTensor:
+        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
+            cls, loc.shape, dtype=loc.dtype, device=loc.device, requires_grad=loc.requires_grad
+        )
 
     def __init__(
         self,
         loc: Tensor,
-        var: Tensor,
+        variance: Tensor,
         parent: GaussianTensor | None = None,
         derive: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.loc, self.var = loc, var
+        self.loc, self.variance = loc, variance
         self._parent, self._derive = parent, derive
         self._value: Tensor | None = None
         #: Names of the functions that read it or a tensor derived from it; empty where nothing has.
         self.used = set() if parent is None else parent.used
+        if loc.requires_grad:
+            with torch._C.DisableTorchFunctionSubclass():
+                self.register_hook(_refuse_gradient)  # type: ignore[no-untyped-call]
 
-    def derive(self, linear: Callable[[Tensor], Tensor], linear_in_var: Callable[[Tensor], Tensor]) -> GaussianTensor:
+    def derive(self, linear: Callable[[Tensor], Tensor], linear_in_variance: Callable[[Tensor], Tensor]) -> GaussianTensor:
         """The Gaussian tensor that an elementwise linear map or a view makes of this one; it shares this one's draw."""
-        return GaussianTensor(linear(self.loc), linear_in_var(self.var), self, linear)
+        return GaussianTensor(linear(self.loc), linear_in_variance(self.variance), self, linear)
 
     def draw(self) -> Tensor:
         """One sample of the whole tensor, the same one at every call, shared with every tensor derived from it."""
         if self._value is None:
-            if self._parent is None or self._derive is None:
-                self._value = sample_output(self.loc, self.var)
-            else:
-                self._value = self._derive(self._parent.draw())
+            with torch.enable_grad():  # the first reader may be under no_grad, a later one not
+                if self._parent is None or self._derive is None:
+                    self._value = sample_output(self.loc, self.variance)
+                else:
+                    self._value = self._derive(self._parent.draw())
         return self._value
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it, or the tensor that it is derived from, has been read by its draw."""
+        return self._value is not None or (self._parent is not None and self._parent.is_drawn)
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"GaussianTensor(shape={tuple(self.loc.shape)})"
@@ -79,21 +90,38 @@ class GaussianTensor(Tensor):
         if func in _METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        name = getattr(func, "__name__", str(func))
-        for leaf in tree_flatten((args, kwargs))[0]:
-            if isinstance(leaf, GaussianTensor):
-                leaf.used.add(name)
+        output = NotImplemented
+        gaussians = _gaussians(args, kwargs)
         rule = _RULES.get(func)
-        if rule is not None:
+        # noise of its own beside a draw that has been read (a norm of the weight, a mask set in place) would not fit it
+        if rule is not None and not any(leaf.is_drawn for leaf in gaussians):
             output = rule(func, args, kwargs)
-            if output is not NotImplemented:
-                return output
-        args, kwargs = tree_map(drawn, (args, kwargs))
-        return func(*args, **kwargs)
+        if not isinstance(output[0] if isinstance(output, tuple) and output else output, GaussianTensor):
+            for leaf in gaussians:  # a view is no use yet
+                leaf.used.add(getattr(func, "__name__", str(func)))
+        if output is NotImplemented:
+            args, kwargs = tree_map(drawn, (args, kwargs))
+            output = func(*args, **kwargs)
+        return output
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise RuntimeError(f"a Gaussian weight reached {func} without having been drawn: pass it through a torch function")
+
+
+def _gaussians(args: Sequence[Any], kwargs: dict[str, Any]) -> list[GaussianTensor]:
+    """The Gaussian tensors of a call, those in lists, tuples and dicts included."""
+    leaves: list[Any] = [*args, *kwargs.values()]
+    if any(isinstance(leaf, list | tuple | dict) for leaf in leaves):
+        leaves = tree_leaves(leaves)
+    return [leaf for leaf in leaves if isinstance(leaf, GaussianTensor)]
+
+
+def _refuse_gradient(_: Tensor) -> None:
+    # an autograd.Function runs past __torch_function__: its gradient would end here, and never reach the mean
+    raise RuntimeError(
+        "a gradient of a torch.autograd.Function ends at a Gaussian weight: use estimator={site: 'weights'} for that weight"
+    )
 
 
 def drawn(value: Any) -> Any:
@@ -119,16 +147,15 @@ def linear_in_weight(*signature: str) -> Rule:
         named = {**dict(zip(signature, args, strict=False)), **kwargs}
         rest = args[len(signature) :]
         weight, bias = named.get("weight"), named.get("bias")
-        if not isinstance(weight, GaussianTensor):
-            return NotImplemented
+        inputs = [name for name in named if name.startswith("input")]
+        if not isinstance(weight, GaussianTensor) or any(isinstance(named[name], GaussianTensor) for name in inputs):
+            return NotImplemented  # rows of a Gaussian input are no data: they share the weight's noise
         means, variances = dict(named), dict(named)
-        for name, value in named.items():
-            if name.startswith("input"):
-                means[name] = drawn(value)
-                variances[name] = means[name].square()
-        means["weight"], variances["weight"] = weight.loc, weight.var
+        for name in inputs:
+            variances[name] = named[name].square()
+        means["weight"], variances["weight"] = weight.loc, weight.variance
         if isinstance(bias, GaussianTensor):
-            means["bias"], variances["bias"] = bias.loc, bias.var
+            means["bias"], variances["bias"] = bias.loc, bias.variance
         elif bias is not None:
             variances["bias"] = None  # a deterministic bias has no variance
         ordered = [name for name in signature if name in named]
@@ -142,15 +169,19 @@ def linear_in_weight(*signature: str) -> Rule:
 
 
 def _matmul(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    if kwargs or sum(isinstance(factor, GaussianTensor) for factor in args) != 1:
+        return NotImplemented  # of two weights, neither carries a batch
     left, right = args
     if isinstance(right, GaussianTensor):
-        left = drawn(left)
-        return sample_output(func(left, right.loc), func(left.square(), right.var))
-    return sample_output(func(left.loc, right), func(left.var, right.square()))
+        return sample_output(func(left, right.loc), func(left.square(), right.variance))
+    if right.dim() == 1:
+        return NotImplemented  # a vector carries no batch: the power iteration of a spectral norm
+    return sample_output(func(left.loc, right), func(left.variance, right.square()))
 
 
 def _addmm(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    return NotImplemented if kwargs else drawn(args[0]) + _matmul(torch.mm, args[1:], {})
+    product = _matmul(torch.mm, args[1:], kwargs)
+    return product if product is NotImplemented else drawn(args[0]) + product
 
 
 def _reversed_matmul(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -161,28 +192,33 @@ def _embedding(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, 
     names = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
     named = {**dict(zip(names, args, strict=False)), **kwargs}
     weight = named["weight"]
-    if named.get("max_norm") is not None or named.get("sparse") or isinstance(named["input"], GaussianTensor):
-        return NotImplemented  # renormalises the weight in place; gives gradients that no other rule can add to
-    return sample_output(func(**{**named, "weight": weight.loc}), func(**{**named, "weight": weight.var}))
+    if named.get("max_norm") is not None or isinstance(named["input"], GaussianTensor):
+        return NotImplemented  # renormalises the weight in place
+    named["sparse"] = False  # a sparse gradient cannot be carried on to log_var
+    return sample_output(func(**{**named, "weight": weight.loc}), func(**{**named, "weight": weight.variance}))
 
 
 def _product(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    weight, factor = args if isinstance(args[0], GaussianTensor) else args[::-1]
-    if isinstance(factor, GaussianTensor) or kwargs:
+    if kwargs or sum(isinstance(factor, GaussianTensor) for factor in args) != 1:
         return NotImplemented
-    square = factor.square() if isinstance(factor, Tensor) else factor * factor
+    weight, factor = args if isinstance(args[0], GaussianTensor) else args[::-1]
+    if isinstance(factor, complex) or (isinstance(factor, Tensor) and factor.is_complex()):
+        return NotImplemented
+    if isinstance(factor, Tensor) and not factor.is_floating_point():
+        factor = factor.to(weight.loc.dtype)  # the square of an image in bytes is none
+    square = factor * factor
     shape = torch.broadcast_shapes(weight.loc.shape, getattr(factor, "shape", ()))
     if shape == weight.loc.shape:  # the same weights in other units: still one draw
         return weight.derive(lambda value: value * factor, lambda var: var * square)
     if weight.loc.dim() == len(shape) and weight.loc.shape[0] == shape[0]:
         return NotImplemented  # no batch in front of the weight: it is met again inside one datum
-    return sample_output(weight.loc * factor, weight.var * square)
+    return sample_output(weight.loc * factor, weight.variance * square)
 
 
 def _view(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    weight, *rest = args
-    if not isinstance(weight, GaussianTensor):
+    if not args or not isinstance(args[0], GaussianTensor):
         return NotImplemented
+    weight, *rest = args
 
     def view(value: Tensor) -> Tensor:
         return func(value, *rest, **kwargs)  # type: ignore[no-any-return]
@@ -191,6 +227,8 @@ def _view(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any])
 
 
 def _views(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    if not args or not isinstance(args[0], GaussianTensor):
+        return NotImplemented
     weight, *rest = args
     count = len(func(weight.loc, *rest, **kwargs))
     return tuple(
@@ -243,9 +281,10 @@ _RULES: dict[Any, Rule] = {
 # Questions about the tensor that leave it unread.
 _METADATA = {
     *(getattr(Tensor, name) for name in ("size", "dim", "numel", "nelement", "ndimension", "stride", "is_floating_point",
-      "is_complex", "is_contiguous", "get_device", "element_size", "__len__", "__hash__", "data_ptr")),
+      "is_complex", "is_conj", "is_neg", "is_signed", "is_inference", "is_contiguous", "get_device", "element_size",
+      "__len__", "__hash__", "data_ptr")),
     *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda",
-      "is_cpu", "is_sparse", "is_quantized", "is_leaf", "grad_fn", "is_nested", "is_mkldnn", "is_mps", "itemsize",
-      "nbytes")),
-    torch.numel, torch.is_floating_point, torch.is_complex, torch.is_same_size, Tensor.is_same_size,
+      "is_cpu", "is_meta", "is_sparse", "is_quantized", "is_leaf", "grad_fn", "is_nested", "is_mkldnn", "is_mps",
+      "itemsize", "nbytes")),
+    torch.numel, torch.is_floating_point, torch.is_complex,
 }  # fmt: skip

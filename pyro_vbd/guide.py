@@ -79,7 +79,7 @@ class VBDGuide(nn.Module):
     ) -> None:
         super().__init__()
         dropout_rate(alpha, torch.ones(1, 1), init_log_var)  # a bad alpha is refused here, not at the first run
-        self._model = (model,)  # in a tuple: its parameters are not the guide's
+        self._model = _Reference(model)  # not the module itself: its parameters are not the guide's
         self.alpha, self.init_log_var, self.init_scale = alpha, init_log_var, init_scale
         self.name = name or unique_label("VBDGuide")
         self._sites: dict[str, tuple[int, tuple[Any, ...]]] = {}  # event dimensions and plates, in the model's order
@@ -95,7 +95,7 @@ class VBDGuide(nn.Module):
     @property
     def model(self) -> Callable[..., Any]:
         """The model whose posterior this is."""
-        return self._model[0]
+        return self._model.model
 
     # --- what an ELBO and Predictive ask of a guide ------------------------------------------------------------------
 
@@ -222,6 +222,16 @@ class VBDGuide(nn.Module):
         return GaussianPosterior(label, loc, log_var, log_alpha, learned)
 
 
+class _Reference:
+    """Holds the model of a guide. A copy of the guide keeps the model, unless the model is copied along with it."""
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        self.model = model
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Reference:
+        return _Reference(memo.get(id(self.model), self.model))
+
+
 def _key(site: str) -> str:
     """A name for a submodule: one for each site, without dots, and unlike any attribute of a module."""
     return "q/" + site.replace("~", "~0").replace("/", "~1").replace(".", "/")
@@ -270,10 +280,15 @@ def _small(node: Mapping[str, Any]) -> Tensor:
 
 @torch.no_grad()
 def _centre(node: Mapping[str, Any]) -> Tensor:
-    """The median of prior draws: inside the support, and finite for heavy tails."""
-    with torch.random.fork_rng():
-        draws = torch.stack([node["fn"].sample() for _ in range(15)])
-    return node["infer"].get("init", draws.median(0).values if not node["fn"].event_dim else draws.mean(0))  # type: ignore[no-any-return]
+    """The median of prior draws (of vectors, their mean): inside the support, and finite for heavy tails."""
+    if "init" in node["infer"]:
+        return node["infer"]["init"]  # type: ignore[no-any-return]
+    try:
+        with torch.random.fork_rng():
+            draws = torch.stack([node["fn"].sample() for _ in range(15)])
+    except NotImplementedError:  # an improper prior
+        return node["value"].detach()  # type: ignore[no-any-return]
+    return draws.mean(0) if base_distribution(node["fn"]).event_shape else draws.median(0).values
 
 
 @torch.no_grad()

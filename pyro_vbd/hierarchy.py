@@ -33,6 +33,9 @@ __all__ = ["Hierarchy", "find_hierarchy"]
 _BASE, _STEP = 4096, 1e-4
 _CHECKS = 2
 
+# Under which name a Normal, or one around 0, holds what a factor acts on.
+_SPREAD = ("scale", "variance")
+
 _Scales = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
@@ -64,12 +67,12 @@ def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarc
     point = {name: site["value"].detach() for name, site in sites.items()}
     centred = [name for name, site in sites.items() if _is_centred(site["fn"])]
     acts_on = _dependence(sample_sites(trace), leaves)
-    behind = {weight: [g for g in leaves if (weight, "scale") in acts_on[g]] for weight in centred}
+    behind = {weight: [g for g in leaves if any((weight, role) in acts_on[g] for role in _SPREAD)] for weight in centred}
     acting = {g for parts in behind.values() for g in parts}
     candidates = [
         g
         for g in leaves
-        if g in acting and _is_positive(sites[g]["fn"]) and all(w in behind and role == "scale" for w, role in acts_on[g])
+        if g in acting and _is_positive(sites[g]["fn"]) and all(w in behind and role in _SPREAD for w, role in acts_on[g])
     ]
 
     def scales(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,6 +120,7 @@ def _is_positive(fn: Any) -> bool:
     return bool((transform_to(base.support)(torch.linspace(-8.0, 8.0, 9)) >= 0).all())
 
 
+@torch.enable_grad()
 def _dependence(sites: Mapping[str, Any], leaves: Mapping[str, Tensor]) -> dict[str, set[tuple[str, str]]]:
     """For each latent, the (site, parameter of its distribution) pairs that are computed from it."""
     acts_on: dict[str, set[tuple[str, str]]] = {name: set() for name in leaves}

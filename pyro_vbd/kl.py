@@ -7,7 +7,6 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.distributions import register_kl
 
 from pyro_vbd.distributions import CentredNormal
@@ -41,55 +40,59 @@ def excess(second_moment: Tensor, variance: Tensor) -> Tensor:
 
 
 class _AdditiveKL(torch.autograd.Function):
-    r"""``collapsed + excess`` for :math:`N(\theta, \sigma^2)` from :math:`N(0, s^2)`, with as little memory as can be.
+    r"""``collapsed + excess`` for :math:`N(\theta, \sigma^2)` from :math:`N(0, v)`, with as little memory as can be.
 
-    The derivatives of eq. (14) at fixed :math:`s` are :math:`\theta/s^2` in :math:`\theta`,
-    :math:`\tfrac12(\sigma^2/s^2 - 1)` in :math:`\log\sigma^2`, and :math:`(1 - (\theta^2 + \sigma^2)/s^2)/s` in
-    :math:`s`. Autograd's own way through the formula holds three times as many tensors of the weight's size, and on a CPU
-    their allocation is most of a training step.
+    The derivatives of eq. (14) at fixed :math:`v` are :math:`\theta/v` in :math:`\theta`,
+    :math:`\tfrac12(\sigma^2/v - 1)` in :math:`\log\sigma^2`, and :math:`(1 - (\theta^2 + \sigma^2)/v)/2v` in :math:`v`.
+    Autograd's own way through the formula holds three times as many tensors of the weight's size, and on a CPU their
+    allocation is most of a training step.
     """
 
-    generate_vmap_rule = True
+    generate_vmap_rule = True  # over any of the inputs, but for v alone: work in place needs every batch dimension
 
     @staticmethod
-    def forward(loc: Tensor, log_var: Tensor, variance: Tensor, scale: Tensor) -> Tensor:
+    def forward(loc: Tensor, log_var: Tensor, variance: Tensor, prior_variance: Tensor) -> Tensor:
         tiny = torch.finfo(loc.dtype).tiny
-        ratio = torch.addcmul(variance, loc, loc).div_(scale).div_(scale).clamp_min_(tiny)
+        ratio = torch.addcmul(variance, loc, loc).div_(prior_variance).clamp_min_(tiny)
         # a variance that has underflown at a mean of 0 gives 0/0, and means alpha = infinity; a NaN stays in the ratio
-        inverse_alpha = loc.square().div_(variance).nan_to_num_(nan=0.0)
+        inverse_alpha = (loc / variance).mul_(loc).nan_to_num_(nan=0.0)
+        log_ratio = ratio.log()
         # d = ratio - 1 is exact near the optimum, and so is the logarithm there
-        excess = ratio.log().neg_().add_(ratio.sub_(1.0))
-        return inverse_alpha.log1p_().add_(excess).mul_(0.5)
+        return ratio.sub_(1.0).sub_(log_ratio).add_(inverse_alpha.log1p_()).mul_(0.5)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        loc, _, variance, scale = inputs
-        ctx.save_for_backward(loc, variance, scale)
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        loc, variance, scale = ctx.saved_tensors
-        grad_loc = (loc / scale).div_(scale).mul_(grad)
-        grad_log_var = (variance / scale).div_(scale).sub_(1.0).mul_(grad).mul_(0.5)
-        grad_scale = None
+        loc, log_var, variance, prior_variance = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the variance came in without its graph
+            variance = log_var.exp()
+        # products begin with grad, which has the batch dimensions of all inputs
+        grad_loc = (grad * loc).div_(prior_variance)
+        grad_log_var = (grad * variance).div_(prior_variance).sub_(grad).mul_(0.5)
+        grad_prior = None
         if ctx.needs_input_grad[3]:
-            grad_scale = (1.0 - torch.addcmul(variance, loc, loc).div_(scale).div_(scale)).div_(scale).mul_(grad)
-        return grad_loc, grad_log_var, None, grad_scale
+            ratio = torch.addcmul(variance, loc, loc).div_(prior_variance)
+            grad_prior = (grad / prior_variance).mul_(1.0 - ratio).mul_(0.5)
+        return grad_loc, grad_log_var, None, grad_prior
 
 
 @register_kl(AdditiveNormal, CentredNormal)
 def _kl_additive_centred(q: AdditiveNormal, p: CentredNormal) -> Tensor:
-    return _additive_kl(q.loc, q, p.scale)
+    return _additive_kl(q.loc, q, p.variance)
 
 
 @register_kl(AdditiveNormal, dist.Normal)
 def _kl_additive_normal(q: AdditiveNormal, p: dist.Normal) -> Tensor:
-    return _additive_kl(q.loc - p.loc, q, p.scale)
+    return _additive_kl(q.loc - p.loc, q, p.scale.square())
 
 
-def _additive_kl(distance: Tensor, q: AdditiveNormal, scale: Tensor) -> Tensor:
-    tensors = torch.broadcast_tensors(distance, q.log_var, q.variance.detach(), scale)
+def _additive_kl(distance: Tensor, q: AdditiveNormal, prior_variance: Tensor) -> Tensor:
+    tensors = (distance, q.log_var, q.variance.detach(), prior_variance)
+    if not distance.shape == q.log_var.shape == prior_variance.shape:
+        tensors = torch.broadcast_tensors(*tensors)
     return _AdditiveKL.apply(*tensors)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -97,10 +100,15 @@ def _additive_kl(distance: Tensor, q: AdditiveNormal, scale: Tensor) -> Tensor:
 def _kl_multiplicative_normal(q: MultiplicativeNormal, p: dist.Normal) -> Tensor:
     # A scale is the rounded root of a variance. d is within a few units of the last place of 0 at the optimum, where the
     # exact gradient in loc is 0 (Proposition 3) and the rounding error would be divided by loc.
-    variance = p.scale.square()
+    distance, variance = q.loc - p.loc, p.scale.square()
+    second_moment = torch.addcmul(q.variance, distance, distance)
     rounding = 8 * torch.finfo(variance.dtype).eps
-    at_optimum = (q.second_moment / variance - 1.0).abs() < rounding
-    return collapsed(q.inverse_alpha) + excess(torch.where(at_optimum, variance, q.second_moment), variance)
+    at_optimum = (second_moment / variance - 1.0).abs() < rounding
+    # around 0 alpha is the parameter itself, and no mean is too small; the inner where keeps 0/0 out of the gradient
+    centred = p.loc == 0
+    others = distance.square() / torch.where(centred, 1.0, q.variance)
+    inverse_alpha = torch.where(centred, q.inverse_alpha, others)
+    return collapsed(inverse_alpha) + excess(torch.where(at_optimum, variance, second_moment), variance)
 
 
 @register_kl(MeanFieldNormal, ImproperLogUniform)

@@ -115,7 +115,7 @@ def _outside_data_plate() -> None:
 
 
 def _flatten(value: Tensor, lead: int) -> tuple[Tensor, ...]:
-    parts = (value.loc, value.var) if isinstance(value, GaussianTensor) else (value,)
+    parts = (value.loc, value.variance) if isinstance(value, GaussianTensor) else (value,)
     return tuple(part.flatten(0, lead - 1) for part in parts)
 
 

@@ -38,7 +38,7 @@ class OptimalScale(nn.Module):
         self.shape: torch.Size = prior.shape()
         # a parameter that expand() has repeated is one number again
         self._hyperprior = map_tensors(base_distribution(prior), lambda v: v[(0,) * v.dim()] if not any(v.stride()) else v)
-        self._device = weights[0].constant.device
+        self._kind = weights[0].constant.device, weights[0].constant.dtype
         counts = sum(
             weight.factor(site).total(torch.ones(weight.shape, device=weight.constant.device)) for weight in weights
         )
@@ -58,7 +58,8 @@ class OptimalScale(nn.Module):
             total = part if total is None else total + part
         assert total is not None
         total = total.reshape(self.shape)
-        if total.device != self._device:  # the guide has moved
-            self._hyperprior, self._device = map_tensors(self._hyperprior, lambda v: v.to(total)), total.device
+        if (total.device, total.dtype) != self._kind:  # the guide has moved
+            self._hyperprior = map_tensors(self._hyperprior, lambda v: v.to(total))
+            self._kind = total.device, total.dtype
         count = self._count.to(total) if isinstance(self._count, Tensor) else self._count
         return self._optimum(self._hyperprior, total, count)

@@ -38,11 +38,15 @@ def announce(name: str, parameter: Tensor) -> Tensor:
         name: unique in the process, for optimizer arguments by name and ``PyroOptim.get_state``.
         parameter: a leaf tensor, of any shape.
     """
-    if all(_is_deaf(frame) for frame in _PYRO_STACK):
+    if not _is_heard():
         return parameter
     _name_for_svi(name, parameter)
     value = _view(parameter)
     return effectful(type="param")(lambda *_, **__: value)(name, constraint=constraints.real, name=name)
+
+
+def _is_heard() -> bool:
+    return not all(_is_deaf(frame) for frame in _PYRO_STACK)
 
 
 def _is_deaf(frame: Messenger) -> bool:
@@ -56,7 +60,9 @@ def _is_deaf(frame: Messenger) -> bool:
 
 
 def announced(label: str, module: nn.Module) -> dict[str, Tensor]:
-    """The parameters of a module that are being trained, announced, by their names in it."""
+    """The parameters of a module that are being trained, by their names in it, where a handler listens; else nothing."""
+    if not _is_heard():
+        return {}
     return {n: announce(f"{label}.{n}", p) for n, p in module.named_parameters() if p.requires_grad}
 
 

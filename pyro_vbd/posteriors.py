@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -22,9 +23,9 @@ class MeanFieldNormal(dist.Normal):
     loc: Tensor
 
     def __init__(self, loc: Tensor, parameter: Tensor) -> None:
-        self.loc = loc
         same = loc.shape == parameter.shape  # broadcast_shapes takes longer than all the rest
         shape = loc.shape if same else torch.broadcast_shapes(loc.shape, parameter.shape)
+        self.loc = loc if same else loc.expand(shape)
         Distribution.__init__(self, shape, validate_args=False)
 
     @lazy_property
@@ -84,8 +85,8 @@ class AdditiveNormal(MeanFieldNormal):
 
     @lazy_property
     def inverse_alpha(self) -> Tensor:
-        # the smallest normal number keeps 0/0 away where the variance underflows, and vanishes beside any other
-        return self.loc.square() / (self.variance + torch.finfo(self.loc.dtype).tiny)
+        # no quotient: 0/0 where the variance underflows, and a gradient that overflows long before that
+        return self.loc.square() * self.log_var.clamp_min(math.log(torch.finfo(self.loc.dtype).tiny)).neg().exp()
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> AdditiveNormal:
         return AdditiveNormal(self.loc.expand(batch_shape), self.log_var.expand(batch_shape))

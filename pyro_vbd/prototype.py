@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
 from torch.distributions import biject_to
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vbd.distributions import tensors
 
@@ -84,11 +85,22 @@ def run_with(
 
 @contextmanager
 def untouched(model: Any) -> Iterator[None]:
-    """Leave the random state, and the buffers of a module (BatchNorm's), as they were."""
-    buffers = list(model.buffers()) if isinstance(model, nn.Module) else []
-    kept = [buffer.clone() for buffer in buffers]
-    with torch.random.fork_rng():
-        yield
-    with torch.no_grad():
-        for buffer, value in zip(buffers, kept, strict=True):
-            buffer.copy_(value)
+    """Leave the random state, and the buffers of the model and of each module that runs (BatchNorm's), as they were."""
+    kept: dict[nn.Module, list[tuple[str, Tensor, Tensor]]] = {}
+
+    def keep(module: nn.Module, _: Any) -> None:
+        if module not in kept:  # as it was before its first run
+            kept[module] = [(n, b, b.clone()) for n, b in module._buffers.items() if b is not None]
+
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        keep(module, None)
+    hook = register_module_forward_pre_hook(keep)  # a model that is a function calls modules that we do not know of
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        hook.remove()
+        with torch.no_grad():
+            for module, buffers in kept.items():
+                for name, buffer, value in buffers:
+                    module._buffers[name] = buffer.copy_(value)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from pyro_vbd.priors.prior import Prior
 
@@ -18,6 +19,8 @@ Predicate: TypeAlias = Callable[[str, nn.Parameter, nn.Module], bool]
 Where: TypeAlias = str | Sequence[str] | type[nn.Module] | tuple[type[nn.Module], ...] | Predicate | None
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+# torch.nn's modules without weights of their own: what stands in them is raw
+_NO_LAYERS = ("torch.nn.modules.module", "torch.nn.modules.container")
 
 
 def is_weight(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
@@ -27,10 +30,13 @@ def is_weight(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
     """
     if not parameter.is_floating_point() or isinstance(owner, _NORMS) or "bias" in name.rpartition(".")[2]:
         return False
-    module = type(owner).__module__
-    if module.startswith("torch.nn.") and not module.startswith("torch.nn.utils"):
-        return parameter.dim() > 1
-    return sum(size > 1 for size in parameter.shape) > 1
+    return parameter.dim() > 1 if _is_layer(owner) else sum(size > 1 for size in parameter.shape) > 1
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it is a layer of torch.nn, or of a class derived from one."""
+    origins = {base.__module__ for base in type(module).__mro__} - {*_NO_LAYERS}
+    return any(origin.startswith("torch.nn.modules.") for origin in origins)
 
 
 def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None) -> dict[str, Prior]:
@@ -44,7 +50,8 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.
-        ValueError: if nothing is selected, a pattern of ``prior`` matches nothing, or a selected tensor holds integers.
+        ValueError: if nothing is selected, a pattern of ``prior`` matches nothing, a selected tensor holds integers, or a
+            lazy module has not run yet.
     """
     priors = dict(prior) if isinstance(prior, Mapping) else {"*": prior}
     for pattern, value in priors.items():
@@ -53,6 +60,8 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
                 f"prior={value!r} (for {pattern!r}) is no prior: use one of vbd.priors, such as GaussianUniform()"
             )
     chosen = _predicate(where)
+    if lazy := [name for name, parameter, _ in _owned(net) if is_lazy(parameter)]:
+        raise ValueError(f"{lazy} have no shape yet: run the network once on example inputs, since they are lazy")
     selected: dict[str, Prior] = {}
     unused = set(priors)
     for name, parameter, owner in _owned(net):
@@ -95,7 +104,7 @@ def _predicate(where: Where) -> Predicate:
         return _by_pattern(tuple(str(part) for part in where))
     if isinstance(where, tuple) and where and all(isinstance(part, type) and issubclass(part, nn.Module) for part in where):
         return _by_type(where)  # type: ignore[arg-type]
-    if callable(where):
+    if callable(where) and not isinstance(where, type):
         return where
     raise TypeError(f"where={where!r} is no selection: use a pattern, a module type, several of one, or a predicate")
 

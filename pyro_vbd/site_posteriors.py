@@ -12,7 +12,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import biject_to
+from torch.distributions import IndependentTransform, biject_to
 
 from pyro_vbd.parameters import announce
 from pyro_vbd.posteriors import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
@@ -107,8 +107,11 @@ class FreePosterior(SitePosterior):
         return AdditiveNormal(self.parameter("loc"), self.parameter("log_var"))
 
     def quantile(self, probability: Tensor) -> Tensor:
-        transform = biject_to(self.support)
-        falling = transform.domain.event_dim == 0 and transform.sign == -1
+        transform = elementwise = biject_to(self.support)
+        while isinstance(elementwise, IndependentTransform):
+            elementwise = elementwise.base_transform
+        # the sign is a tensor where a bound is one, and the same for all elements
+        falling = elementwise.domain.event_dim == 0 and bool((torch.as_tensor(elementwise.sign) < 0).all())
         return transform(_outer(self._unconstrained(), 1 - probability if falling else probability))  # type: ignore[no-any-return]
 
 
@@ -151,7 +154,8 @@ def safe_log_var(loc: Tensor, log_var: float) -> float:
     if not squares.numel():
         return log_var
     smallest_kept = squares.kthvalue(int(_MAY_START_REMOVED * squares.numel()) + 1).values
-    return min(log_var, _REMOVED + math.log(max(float(smallest_kept), torch.finfo(loc.dtype).tiny)))
+    # a little less, so that rounding puts none of the kept beyond it: they may all be alike
+    return min(log_var, _REMOVED - 1e-4 + math.log(max(float(smallest_kept), torch.finfo(loc.dtype).tiny)))
 
 
 _SHARED_SHAPES: Mapping[str, Callable[[torch.Size], tuple[int, ...]]] = MappingProxyType(

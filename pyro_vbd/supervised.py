@@ -106,7 +106,8 @@ class SupervisedModel(nn.Module, ABC):
 
     def _call_likelihood(self, likelihood: Likelihood, outputs: Tensor) -> dist.TorchDistribution:
         if isinstance(likelihood, nn.Module) and not isinstance(likelihood, pyro.nn.PyroModule):
-            return functional_call(likelihood, announced(self._label, likelihood), (outputs,))  # type: ignore[no-any-return]
+            parameters = announced(self._label, likelihood)
+            return functional_call(likelihood, parameters, (outputs,))  # type: ignore[no-any-return]
         return likelihood(outputs)
 
 

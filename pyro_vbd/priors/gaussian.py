@@ -33,7 +33,7 @@ class Gaussian(Prior):
         self.scale = float(scale)
 
     def sample(self, name: str, init: Tensor) -> Tensor:
-        weight = CentredNormal(init.new_full((), self.scale).expand(init.shape))
+        weight = CentredNormal(init.new_full((), self.scale**2).expand(init.shape))
         return pyro.sample(name, weight.to_event(init.dim()), infer={"init": init})
 
     def __repr__(self) -> str:

@@ -64,5 +64,7 @@ def clipped_second_moment(hyperprior: dist.Uniform, sum_of_squares: Tensor, coun
     """
     low = hyperprior.low.clamp_min(torch.finfo(sum_of_squares.dtype).tiny)
     high = torch.nextafter(hyperprior.high, hyperprior.low)
+    if isinstance(count, Tensor):
+        count = count.clamp_min(1.0)  # a group of none may stand anywhere
     mean = sum_of_squares if isinstance(count, float) and count == 1.0 else sum_of_squares / count
     return mean.clamp(low, high)

@@ -38,7 +38,7 @@ def molchanov(inverse_alpha: Tensor) -> Tensor:
 
     Eq. (14) of arXiv:1701.05369, which prints -KL, with the constant chosen so that KL = 0 at alpha = infinity (the prior
     is improper: its KL is defined up to a constant). S is the sigmoid. The second term is all that it has beyond
-    variational Bayesian dropout's. Absolute error below 0.009 (measured against quadrature).
+    variational Bayesian dropout's. Absolute error below 0.0094 (measured against quadrature).
     """
     # 1 - S(k2 + k3 log alpha) = t / (1 + t): no logarithm of 0 at a mean of 0, and a finite gradient there
     t = math.exp(-_K2) * inverse_alpha.clamp_max(_LARGEST).pow(_K3)
@@ -50,9 +50,9 @@ def kingma(inverse_alpha: Tensor) -> Tensor:
 
     .. math:: KL = \tfrac12(\gamma_E + \log 2) - \tfrac12\log\alpha - c_1\alpha - c_2\alpha^2 - c_3\alpha^3
 
-    Section 4.2 of arXiv:1506.02557, with the same constant as :func:`molchanov`. Beyond alpha = 1, where the polynomial
-    means nothing, the value at alpha = 1 is kept: the true KL falls with alpha, so the objective stays a lower bound, and
-    no gradient drives alpha past 1.
+    Section 4.2 of arXiv:1506.02557, with the same constant as :func:`molchanov`. Too low by up to 0.041 (measured against
+    quadrature). Beyond alpha = 1, where the polynomial means nothing, the value at alpha = 1 is kept: the true KL falls
+    with alpha, so the objective stays a lower bound up to that error, and no gradient drives alpha past 1.
     """
     inverse = inverse_alpha.clamp_min(1.0)
     alpha = 1.0 / inverse

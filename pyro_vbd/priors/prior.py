@@ -17,8 +17,8 @@ __all__ = ["POWERS", "HierarchicalPrior", "Prior"]
 #: What a hyperprior may stand on, and the power of it that is the standard deviation of the weight.
 POWERS: Mapping[str, float] = MappingProxyType({"variance": 0.5, "scale": 1.0, "precision": -0.5})
 
-_DEVIATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"variance": Tensor.sqrt, "scale": lambda scale: scale, "precision": Tensor.rsqrt}
+_VARIANCES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"variance": lambda variance: variance, "scale": Tensor.square, "precision": Tensor.reciprocal}
 )
 
 
@@ -63,5 +63,5 @@ class HierarchicalPrior(Prior):
     def sample(self, name: str, init: Tensor) -> Tensor:
         """Declare ``<name>.gamma`` and ``name``; see :meth:`Prior.sample`."""
         hyperprior = self.hyperprior(init).expand(init.shape).to_event(init.dim())
-        deviation = _DEVIATIONS[self.on](pyro.sample(f"{name}.gamma", hyperprior))
-        return pyro.sample(name, CentredNormal(deviation).to_event(init.dim()), infer={"init": init})
+        variance = _VARIANCES[self.on](pyro.sample(f"{name}.gamma", hyperprior))
+        return pyro.sample(name, CentredNormal(variance).to_event(init.dim()), infer={"init": init})

@@ -59,6 +59,8 @@ class ScaleMixture(HierarchicalPrior):
 
 
 def _is_positive(support: constraints.Constraint) -> bool:
-    """Whether every value that the support's own bijection gives is positive."""
+    """Whether it is continuous, and every value that its own bijection gives is positive."""
+    if support.is_discrete:
+        return False
     probe = torch.linspace(-8.0, 8.0, 9)
     return bool((torch.distributions.transform_to(support)(probe) >= 0).all())
