@@ -61,7 +61,7 @@ SETTINGS = {
 PRIORS: dict[str, Callable[[], vbd.priors.Prior] | None] = {
     "vbd": vbd.priors.GaussianUniform,
     "vd": vbd.priors.LogUniform,
-    "gaussian": lambda: vbd.priors.Gaussian(0.3),
+    "gaussian": lambda: vbd.priors.Gaussian(1.0),
     "deterministic": None,
 }
 
@@ -200,7 +200,7 @@ def figure(results: dict[str, list[dict[str, Any]]], y: Tensor, title: str) -> p
             middle.hist(runs[0]["log_alpha"].numpy(), bins=80, histtype="step", density=True, label=name)
         confidence, accuracy = reliability(runs[0]["probs"], y)
         right.plot(confidence, accuracy, marker=".", label=name)
-    left.set(xscale="log", yscale="log", xlabel="weights kept, %", ylabel="test error, %", title="What removal costs")
+    left.set(xscale="log", yscale="log", xlabel="weights kept, %", ylabel="error, %", title="What removal costs")
     left.invert_xaxis()
     middle.axvline(THRESHOLD, color="grey", linestyle=":")
     middle.set(xlabel=r"$\log\alpha$", ylabel="density of weights", yscale="log", title="Dropout rates (removed right of 3)")

@@ -105,7 +105,7 @@ class GaussianTensor(Tensor):
         return output
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise RuntimeError(f"a Gaussian weight reached {func} without having been drawn: pass it through a torch function")
 
 

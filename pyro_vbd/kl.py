@@ -79,12 +79,12 @@ class _AdditiveKL(torch.autograd.Function):
         return grad_loc, grad_log_var, None, grad_prior
 
 
-@register_kl(AdditiveNormal, CentredNormal)
+@register_kl(AdditiveNormal, CentredNormal)  # type: ignore[untyped-decorator]
 def _kl_additive_centred(q: AdditiveNormal, p: CentredNormal) -> Tensor:
     return _additive_kl(q.loc, q, p.variance)
 
 
-@register_kl(AdditiveNormal, dist.Normal)
+@register_kl(AdditiveNormal, dist.Normal)  # type: ignore[untyped-decorator]
 def _kl_additive_normal(q: AdditiveNormal, p: dist.Normal) -> Tensor:
     return _additive_kl(q.loc - p.loc, q, p.scale.square())
 
@@ -96,7 +96,7 @@ def _additive_kl(distance: Tensor, q: AdditiveNormal, prior_variance: Tensor) ->
     return _AdditiveKL.apply(*tensors)  # type: ignore[no-any-return,no-untyped-call]
 
 
-@register_kl(MultiplicativeNormal, dist.Normal)
+@register_kl(MultiplicativeNormal, dist.Normal)  # type: ignore[untyped-decorator]
 def _kl_multiplicative_normal(q: MultiplicativeNormal, p: dist.Normal) -> Tensor:
     # A scale is the rounded root of a variance. d is within a few units of the last place of 0 at the optimum, where the
     # exact gradient in loc is 0 (Proposition 3) and the rounding error would be divided by loc.
@@ -111,6 +111,6 @@ def _kl_multiplicative_normal(q: MultiplicativeNormal, p: dist.Normal) -> Tensor
     return collapsed(inverse_alpha) + excess(torch.where(at_optimum, variance, second_moment), variance)
 
 
-@register_kl(MeanFieldNormal, ImproperLogUniform)
+@register_kl(MeanFieldNormal, ImproperLogUniform)  # type: ignore[untyped-decorator]
 def _kl_log_uniform(q: MeanFieldNormal, p: ImproperLogUniform) -> Tensor:
     return p.approximation(q.inverse_alpha)

@@ -100,5 +100,5 @@ def captured_parameters() -> Iterator[dict[str, Tensor]]:
         yield found
     for name, site in capture.trace.nodes.items():
         if site["type"] == "param":
-            value = site["value"]
+            value: Any = site["value"]
             found[name] = value.unconstrained() if hasattr(value, "unconstrained") else value

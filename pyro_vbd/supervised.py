@@ -77,11 +77,14 @@ class SupervisedModel(nn.Module, ABC):
             fn, y = self.default_likelihood(outputs, y, lead)
         else:
             fn = self._call_likelihood(self._likelihood, outputs)
-        if len(fn.batch_shape) != lead + 1:
+        events = len(fn.batch_shape) - lead - 1
+        if events:
+            mend = f"declare the dimensions of one target by .to_event({events})" if events > 0 else "make it one per datum"
             raise ValueError(
-                f"the likelihood has batch shape {tuple(fn.batch_shape)}, where the data plate has one dimension: declare "
-                f"the dimensions of one target by .to_event({max(len(fn.batch_shape) - lead - 1, 0)})"
+                f"the likelihood has batch shape {tuple(fn.batch_shape)}, where the data plate has one dimension: {mend}"
             )
+        if y is not None:
+            _check_shape(y, fn.shape()[lead:])
         batch = fn.batch_shape[-1]
         if batch == 0:
             raise ValueError("the batch is empty: its log-likelihood would be 0; pass at least one datum")
@@ -153,8 +156,13 @@ class Classifier(SupervisedModel):
         single = outputs.dim() == lead + 1 or (outputs.dim() == lead + 2 and outputs.size(-1) == 1)
         if self.multilabel or single:
             logits = outputs if self.multilabel or outputs.dim() == lead + 1 else outputs.squeeze(-1)
-            return bernoulli(logits, logits.dim() - lead - 1), _binary_targets(y, logits.shape[lead:])
+            return bernoulli(logits, logits.dim() - lead - 1), _binary_targets(y, logits.shape[lead:], logits.dtype)
         logits = outputs.movedim(lead + 1, -1)
+        if logits.size(-1) == 1:
+            raise ValueError(
+                f"outputs of shape {tuple(outputs.shape)} have one class, which is always right: for yes or no use "
+                "multilabel=True with targets 0 and 1 of that shape"
+            )
         y = _class_targets(y, logits.shape[lead:-1], logits.size(-1), self.ignore_index)
         return categorical(logits, self.ignore_index, logits.dim() - lead - 2), y
 
@@ -215,21 +223,25 @@ def _check_inputs(x: Any) -> None:
             raise ValueError(f"the inputs hold {bad} values that are NaN or infinite: clean or scale the data")
 
 
-def _check_targets(y: Tensor, shape: torch.Size) -> None:
+def _check_shape(y: Tensor, shape: torch.Size) -> None:
     if y.shape != shape:
         raise ValueError(f"the targets have shape {tuple(y.shape)}, the outputs call for {tuple(shape)}: reshape y")
+
+
+def _check_targets(y: Tensor, shape: torch.Size) -> None:
+    _check_shape(y, shape)
     if is_validation_enabled() and y.is_floating_point() and not bool(y.isfinite().all()):
         raise ValueError(f"{int((~y.isfinite()).sum())} targets are NaN or infinite: clean the data")
 
 
-def _binary_targets(y: Tensor | None, shape: torch.Size) -> Tensor | None:
+def _binary_targets(y: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
     if y is None:
         return None
     _check_targets(y.squeeze(-1) if len(shape) == 1 and y.dim() == 2 and y.size(1) == 1 else y, shape)
     y = y.reshape(shape)
     if is_validation_enabled() and not bool(((y == 0) | (y == 1)).all()):
         raise ValueError(f"binary targets lie between {float(y.min())} and {float(y.max())}: use 0 and 1")
-    return y.to(torch.get_default_dtype()) if not y.is_floating_point() else y
+    return y.to(dtype)  # the loss takes the dtype of its targets
 
 
 def _class_targets(y: Tensor | None, shape: torch.Size, classes: int, ignore_index: int | None) -> Tensor | None:

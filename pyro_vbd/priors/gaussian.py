@@ -34,7 +34,7 @@ class Gaussian(Prior):
 
     def sample(self, name: str, init: Tensor) -> Tensor:
         weight = CentredNormal(init.new_full((), self.scale**2).expand(init.shape))
-        return pyro.sample(name, weight.to_event(init.dim()), infer={"init": init})
+        return pyro.sample(name, weight.to_event(init.dim()), infer={"init": init})  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"Gaussian(scale={self.scale:g})"

@@ -112,7 +112,7 @@ class LogUniform(Prior):
 
     def sample(self, name: str, init: Tensor) -> Tensor:
         weight = ImproperLogUniform(init, self.approximation, init.shape, validate_args=False)
-        return pyro.sample(name, weight.to_event(init.dim()), infer={"init": init})
+        return pyro.sample(name, weight.to_event(init.dim()), infer={"init": init})  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return "LogUniform()" if self.approximation is molchanov else f"LogUniform({self.approximation.__name__})"

@@ -64,4 +64,4 @@ class HierarchicalPrior(Prior):
         """Declare ``<name>.gamma`` and ``name``; see :meth:`Prior.sample`."""
         hyperprior = self.hyperprior(init).expand(init.shape).to_event(init.dim())
         variance = _VARIANCES[self.on](pyro.sample(f"{name}.gamma", hyperprior))
-        return pyro.sample(name, CentredNormal(variance).to_event(init.dim()), infer={"init": init})
+        return pyro.sample(name, CentredNormal(variance).to_event(init.dim()), infer={"init": init})  # type: ignore[arg-type]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from pyro_vbd.distributions import map_tensors
 from pyro_vbd.priors.prior import POWERS, HierarchicalPrior
@@ -52,13 +51,13 @@ class ScaleMixture(HierarchicalPrior):
         self._hyperprior, self.on = hyperprior, on
 
     def hyperprior(self, like: Tensor) -> dist.TorchDistribution:
-        return cast(dist.TorchDistribution, map_tensors(self._hyperprior, lambda value: value.to(like)))
+        return map_tensors(self._hyperprior, lambda value: value.to(like))
 
     def __repr__(self) -> str:
         return f"ScaleMixture({self._hyperprior}, on={self.on!r})"
 
 
-def _is_positive(support: constraints.Constraint) -> bool:
+def _is_positive(support: Any) -> bool:
     """Whether it is continuous, and every value that its own bijection gives is positive."""
     if support.is_discrete:
         return False
