@@ -1,0 +1,346 @@
+import copy
+import logging
+from contextlib import nullcontext
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import Predictive
+from torch import Tensor, nn
+
+import pyro_vbd as vbd
+from pyro_vbd.local_reparam import LocalReparam
+from pyro_vbd.network import StochasticNetwork
+from pyro_vbd.paired_traces import local_sites, paired_traces
+
+PRIOR = vbd.priors.GaussianUniform()
+N = 8
+
+
+def conv_net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Dropout(0.0), nn.Flatten(), nn.Linear(8, 3)
+    )  # fmt: skip
+
+
+class Tied(nn.Module):
+    """A language model whose output layer is its embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.output = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+        self.output.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.output(self.embedding(tokens))
+
+
+class Squashed(nn.Linear):
+    """No rule fits it: its weight is read by its draw."""
+
+    def __init__(self):
+        super().__init__(3, 1)
+
+    def forward(self, x):
+        return x @ self.weight.T.tanh()
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+def log_likelihood_model(lifted: StochasticNetwork, x: Tensor):
+    def model():
+        output = lifted(x).squeeze(-1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(output, 1.0), obs=torch.ones(len(x)))
+        return output
+
+    return model
+
+
+def ready(guide: vbd.VBDGuide) -> vbd.VBDGuide:
+    guide()
+    return guide
+
+
+# --- the user's network ----------------------------------------------------------------------------------------------
+
+
+def test_network_is_left_as_it_was():
+    net = conv_net()
+    net[0].weight.requires_grad_(False)
+    net[5].bias.grad = torch.ones(3)
+    state, modules = copy.deepcopy(net.state_dict()), dict(net.named_modules())
+    parameters = {name: (id(p), p.requires_grad, p.grad) for name, p in net.named_parameters()}
+    model = vbd.Classifier(net, PRIOR, N)
+    elbo = vbd.VBD_ELBO()(model, vbd.VBDGuide(model))
+    optimizer = torch.optim.SGD(elbo.parameters(), lr=0.1)
+    for _ in range(2):
+        elbo(torch.randn(N, 1, 4, 4), torch.randint(3, (N,))).backward()
+        optimizer.step()
+    model.eval()
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert {name: (id(p), p.requires_grad, p.grad) for name, p in net.named_parameters()} == parameters
+    assert dict(net.named_modules()) == modules
+    assert all(module.training for module in net.modules())
+    assert "forward" not in vars(net)
+
+
+def test_present_weights_are_the_initial_means():
+    net = conv_net()
+    guide = vbd.VBDGuide(vbd.Classifier(net, PRIOR, N))
+    medians = guide.median()
+    for name in ("0.weight", "5.weight"):
+        assert torch.equal(medians[name], net.get_parameter(name))
+
+
+def test_other_parameters_are_trained_and_bayesian_ones_are_not_parameters_of_the_optimizer():
+    model = vbd.Classifier(conv_net(), PRIOR, N)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        "network.net.0.bias", "network.net.1.weight", "network.net.1.bias", "network.net.5.bias"
+    }  # fmt: skip
+    vbd.VBD_ELBO()(model, vbd.VBDGuide(model))(torch.randn(N, 1, 4, 4), torch.randint(3, (N,))).backward()
+    for p in model.parameters():
+        assert (p.grad is not None) == p.requires_grad
+
+
+def test_output_is_that_of_the_network_at_the_drawn_weights():
+    net, x = conv_net().eval(), torch.randn(N, 1, 4, 4)
+    lifted = vbd.lift(net, PRIOR)
+    trace = poutine.trace(lifted).get_trace(x)
+    weights = {name: trace.nodes[name]["value"] for name in ("0.weight", "5.weight")}
+    expected = torch.func.functional_call(net, weights, (x,))
+    assert torch.equal(trace.nodes["_RETURN"]["value"], expected)
+
+
+def test_keyword_inputs():
+    lifted = vbd.lift(nn.Bilinear(2, 3, 1), PRIOR)
+    assert lifted(torch.randn(4, 2), input2=torch.randn(4, 3)).shape == (4, 1)
+
+
+def test_tied_weights_stay_tied_and_are_one_site():
+    net = Tied()
+    lifted = vbd.lift(net, PRIOR)
+    assert list(lifted.priors) == ["embedding.weight"]
+    assert lifted.net.output.weight is lifted.net.embedding.weight
+    tokens = torch.tensor([[0, 1, 4]])
+    trace = poutine.trace(lifted).get_trace(tokens)
+    weight = trace.nodes["embedding.weight"]["value"]
+    torch.testing.assert_close(trace.nodes["_RETURN"]["value"], weight[tokens] @ weight.T)
+    guide = ready(vbd.VBDGuide(lambda: lifted(tokens)))
+    assert len(list(guide.parameters())) == 2
+
+
+def test_two_networks_in_one_model_by_name():
+    first, second = vbd.lift(nn.Linear(3, 2), PRIOR, name="first"), vbd.lift(nn.Linear(2, 1), PRIOR, name="second")
+    assert first.site("weight") == "first.weight"
+    trace = poutine.trace(lambda x: second(first(x))).get_trace(torch.randn(4, 3))
+    assert set(trace.nodes) >= {"first.weight", "first.weight.gamma", "second.weight", "second.weight.gamma"}
+    both = nn.Sequential(*(vbd.lift(nn.Linear(3, 3), PRIOR) for _ in range(2)))
+    with pytest.raises(RuntimeError, match="Multiple sample sites named 'weight"):
+        poutine.trace(both).get_trace(torch.randn(4, 3))
+
+
+def test_several_priors_by_pattern():
+    lifted = vbd.lift(conv_net(), {"0.*": vbd.priors.Gaussian(), "5": PRIOR})
+    trace = poutine.trace(lifted).get_trace(torch.randn(N, 1, 4, 4))
+    assert "5.weight.gamma" in trace.nodes
+    assert "0.weight.gamma" not in trace.nodes
+
+
+@pytest.mark.parametrize("where", ["5", nn.Linear, lambda name, parameter, owner: name == "5.weight"])
+def test_where(where):
+    assert list(vbd.lift(conv_net(), PRIOR, where=where).priors) == ["5.weight"]
+
+
+def test_prototype_states_the_priors_without_running_the_network():
+    class Broken(nn.Linear):
+        def forward(self, x):
+            raise AssertionError
+
+    trace = poutine.trace(vbd.lift(Broken(3, 2), PRIOR).prototype).get_trace()
+    assert {"weight", "weight.gamma"} <= set(trace.nodes)
+
+
+# --- buffers, modes, dtypes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_running_statistics_of_the_copy_move_in_train_alone(training):
+    net = conv_net()
+    model = vbd.Classifier(net, PRIOR, N).train(training)
+    guide = vbd.VBDGuide(model)
+    before = copy.deepcopy(dict(model.network.net.named_buffers()))
+    vbd.VBD_ELBO().loss(model, guide, torch.randn(N, 1, 4, 4), torch.randint(3, (N,)))
+    for name, buffer in model.network.net.named_buffers():
+        assert torch.equal(buffer, before[name]) == (not training), name
+    assert net[1].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("convert", [lambda m: m.to(torch.float64), lambda m: m.double()])
+def test_dtype(convert):
+    model = convert(vbd.Regressor(nn.Linear(3, 1), PRIOR, N))
+    guide = vbd.VBDGuide(model)
+    assert all(p.dtype == torch.float64 for p in [*model.parameters(), *guide.parameters()])
+    x, y = torch.randn(N, 3, dtype=torch.float64), torch.randn(N, dtype=torch.float64)
+    assert vbd.VBD_ELBO().terms(model, guide, x, y).log_likelihood.dtype == torch.float64
+    assert model(x).dtype == torch.float64
+
+
+def test_copies_and_state_dicts():
+    model = vbd.Classifier(conv_net(), PRIOR, N)
+    other = vbd.Classifier(conv_net(), PRIOR, N)
+    other.load_state_dict(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(copy.deepcopy(model).parameters(), other.parameters(), strict=True))
+
+
+# --- plates ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("context", [nullcontext, LocalReparam])
+def test_call_inside_a_data_plate_is_refused(context):
+    lifted, x = vbd.lift(nn.Linear(3, 1), PRIOR), torch.randn(N, 3)
+    with context(), pyro.plate("rows", N), pytest.raises(ValueError, match=r"inside the plate 'rows'.* before the plate"):
+        lifted(x)
+
+
+CASES = {
+    "linear": (lambda: nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), (N, 3)),
+    "convolution": (
+        lambda: nn.Sequential(nn.Conv1d(3, 2, 2), nn.GroupNorm(1, 2), nn.Flatten(), nn.Linear(6, 1)), (N, 3, 4)
+    ),
+    "BatchNorm in train": (lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)), (N, 3)),
+    "recurrent": (Recurrent, (N, 4, 3)),
+    "weight read whole": (Squashed, (N, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("estimator", ["local", "weights", {"*0*": "weights"}])
+@pytest.mark.parametrize("name", CASES)
+def test_vectorised_particles_agree_with_the_loop(name, estimator):
+    make, shape = CASES[name]
+    net, x, count = make(), torch.randn(shape), 200
+    model = log_likelihood_model(vbd.lift(net, PRIOR), x)
+    guide = ready(vbd.VBDGuide(model, init_log_var=-4.0))
+    with torch.no_grad():
+        elbo = vbd.VBD_ELBO(num_particles=count, estimator=estimator, vectorize_particles=True, max_plate_nesting=1)
+        ((trace, _),) = elbo._get_traces(model, guide, (), {})
+        at_once = trace.nodes["_RETURN"]["value"]
+        one_by_one = torch.stack(
+            [paired_traces(model, guide, (), {}, local_sites(estimator))[0].nodes["_RETURN"]["value"] for _ in range(count)]
+        )
+    assert at_once.shape == one_by_one.shape == (count, N)
+    for statistic in (lambda v: v, lambda v: (v - one_by_one.mean(0)).square()):
+        a, b = statistic(at_once), statistic(one_by_one)
+        assert ((a.mean(0) - b.mean(0)) / ((a.var(0) + b.var(0)) / count).sqrt()).abs().max() < 4
+    assert at_once.std(0).min() > 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_elbo_with_vectorised_particles_learns_every_weight(name):
+    make, shape = CASES[name]
+    model = log_likelihood_model(vbd.lift(make(), PRIOR), torch.randn(shape))
+    guide = ready(vbd.VBDGuide(model))
+    vbd.VBD_ELBO(num_particles=3, vectorize_particles=True).terms(model, guide).log_likelihood.backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in guide.parameters())
+
+
+@pytest.mark.parametrize("name", ["linear", "convolution", "recurrent"])
+def test_parallel_predictive_agrees_with_the_loop(name):
+    make, shape = CASES[name]
+    x, count = torch.randn(shape), 200
+    model = vbd.Regressor(make(), PRIOR, N)
+    guide = vbd.VBDGuide(model, init_log_var=-4.0)
+    sites = ["y", next(iter(model.network.priors))]
+    loop, parallel = (
+        Predictive(model, guide=guide, num_samples=count, return_sites=sites, parallel=parallel)(x)
+        for parallel in (False, True)
+    )
+    for site in sites:
+        a, b = (draws[site].reshape(count, -1).detach() for draws in (loop, parallel))
+        for statistic in (lambda v: v, lambda v: v.square()):
+            z = (statistic(a).mean(0) - statistic(b).mean(0)) / ((statistic(a).var(0) + statistic(b).var(0)) / count).sqrt()
+            assert z.abs().max() < 4
+
+
+@pytest.mark.parametrize("estimator", ["local", "weights"])
+@pytest.mark.parametrize("name", ["linear", "recurrent"])
+def test_weight_held_at_one_value_under_vectorised_particles(name, estimator):
+    """poutine.condition gives it without the particles' dimension."""
+    make, shape = CASES[name]
+    net, x = make(), torch.randn(shape)
+    lifted = vbd.lift(net, PRIOR)
+    held = {site: net.get_parameter(site).detach() for site in [*lifted.priors][:-1]}
+    model = poutine.condition(log_likelihood_model(lifted, x), data=held)
+    guide = ready(vbd.VBDGuide(model, init_log_var=-60.0))
+    elbo = vbd.VBD_ELBO(num_particles=5, estimator=estimator, vectorize_particles=True, max_plate_nesting=1)
+    ((trace, _),) = elbo._get_traces(model, guide, (), {})
+    torch.testing.assert_close(trace.nodes["_RETURN"]["value"], net(x).squeeze(-1).expand(5, N))
+
+
+def test_prior_predictive_in_parallel():
+    model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.Gaussian(), N)
+    assert Predictive(model, num_samples=7, parallel=True)(torch.randn(N, 3))["y"].shape == (7, N, 1)
+
+
+def test_vectorised_network_with_several_outputs():
+    class Pair(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), (x @ self.weight.T,)
+
+    lifted, x = vbd.lift(Pair(3, 2), PRIOR), torch.randn(N, 3)
+    with pyro.plate("num_particles_vectorized", 5, dim=-2):
+        first, (second,) = lifted(x)
+    assert first.shape == second.shape == (5, N, 2)
+    torch.testing.assert_close(first - second, lifted.net.bias.expand(5, N, 2))
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def test_one_line_says_what_is_bayesian(caplog):
+    with caplog.at_level(logging.INFO, logger="pyro_vbd"):
+        lifted = vbd.lift(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), PRIOR)
+        lifted(torch.randn(4, 3))
+    (record,) = [r for r in caplog.records if r.name == "pyro_vbd.network"]
+    assert record.getMessage() == "Sequential: Bayesian ['0.weight']; not Bayesian ['0.bias', '1.weight', '1.bias']"
+
+
+@pytest.mark.parametrize(
+    ("prior", "where", "error"),
+    [("normal", None, TypeError), (PRIOR, 3, TypeError), (PRIOR, "missing", ValueError), ({"x*": PRIOR}, None, ValueError)],
+)
+def test_errors_name_the_culprit(prior, where, error):
+    with pytest.raises(error, match=r"normal|where=3|'missing'|selects no weight"):
+        vbd.lift(nn.Linear(3, 2), prior, where=where)
+
+
+def test_integer_tensor_is_refused():
+    net = nn.Linear(3, 2)
+    net.table = nn.Parameter(torch.ones(2, 2, dtype=torch.int32), requires_grad=False)
+    with pytest.raises(ValueError, match=r"'table' holds torch.int32"):
+        vbd.lift(net, PRIOR, where=["weight", "table"])
+
+
+def test_own_model_under_lifted_network():
+    """The docstring's example: a Poisson regression."""
+    encoder, x = vbd.lift(nn.Linear(3, 1), PRIOR), torch.randn(N, 3)
+
+    def model(x, y=None):
+        rate = encoder(x).exp().squeeze(-1)
+        with pyro.plate("data", 2 * N, subsample=x):
+            return pyro.sample("y", dist.Poisson(rate), obs=y)
+
+    y = torch.poisson(torch.ones(N))
+    guide = vbd.VBDGuide(model, x, y, init_log_var=-60.0)
+    value = vbd.VBD_ELBO().terms(model, guide, x, y).log_likelihood
+    expected = 2 * dist.Poisson(encoder.net(x).exp().squeeze(-1)).log_prob(y).sum()
+    torch.testing.assert_close(value, expected)
