@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_vbd.broadcasting import DRAWS_PLATES, broadcasting_fault, open_draws_plate
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.hierarchy import Hierarchy, find_hierarchy
 from pyro_vbd.optimal_scale import OptimalScale
@@ -86,6 +87,7 @@ class VBDGuide(nn.Module):
         self._weights: dict[str, Weight] = {}
         self.posteriors = nn.ModuleDict()
         self.optima = nn.ModuleDict()
+        self._faults: dict[str | None, str | None] = {}  # why the model cannot run in one of Pyro's plates of draws
         prototype = getattr(model, "prototype", None)
         if args or kwargs:
             self._set_up(model, args, kwargs)
@@ -102,6 +104,8 @@ class VBDGuide(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """State every latent by ``pyro.sample``, and return the values by site. Arguments matter in the first call alone."""
         self._ready(args, kwargs)
+        if self._faults and (fault := self._faults.get(open_draws_plate())) is not None:
+            raise ValueError(fault)
         frames_by_name = {f.name: f for _, frames in self._sites.values() for f in frames}
         plates = {name: pyro.plate(name, f.size, dim=f.dim) for name, f in frames_by_name.items()}
         values = {}
@@ -210,7 +214,15 @@ class VBDGuide(nn.Module):
                 entry = find_optimum(type(base_distribution(fn)), acted_on[0].factor(site).on)
                 assert entry is not None
                 self.optima[_key(site)] = OptimalScale(site, fn, acted_on, entry)
-        logger.info("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(optimal))
+        if not hasattr(self.model, "prototype"):  # a network of this library broadcasts
+            nesting = max((-f.dim for s in sample_sites(trace).values() for f in s["cond_indep_stack"] if f.vectorized), default=0)
+            event_dims = {site: node["fn"].event_dim for site, node in sites.items()}
+            with untouched(self.model):
+                draws = self.sample(3)
+                self._faults = {
+                    plate: broadcasting_fault(model, draws, event_dims, nesting, plate, args, kwargs) for plate in DRAWS_PLATES
+                }
+        logger.debug("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(optimal))
 
     def _gaussian(self, label: str, node: Mapping[str, Any], is_weight: bool) -> GaussianPosterior:
         init = node["infer"].get("init")

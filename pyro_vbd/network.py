@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
+from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
@@ -22,9 +23,6 @@ from pyro_vbd.selection import Where, select
 __all__ = ["StochasticNetwork", "lift"]
 
 logger = logging.getLogger(__name__)
-
-# Pyro's plates of particles and of predictive draws: there the leading dimension of the weights is not of the data.
-_PARTICLE_PLATES = ("num_particles_vectorized", "_num_predictive_samples")
 
 
 class StochasticNetwork(nn.Module):
@@ -71,7 +69,9 @@ class StochasticNetwork(nn.Module):
         _outside_data_plate()
         weights = self.prototype()
         rest = announced(self._label, self.net)
-        lead = {w.shape[: w.dim() - self.net.get_parameter(name).dim()] for name, w in weights.items()}.pop()
+        # a weight that a handler holds at one value has none of the dimensions that the others have
+        leads = {w.shape[: w.dim() - self.net.get_parameter(name).dim()] for name, w in weights.items()}
+        lead = torch.broadcast_shapes(*leads)
         if not lead:
             return functional_call(self.net, {**rest, **weights}, tuple(inputs), dict(kwargs)), 0
         return self._batched(lead, weights, rest, inputs, kwargs), max(len(lead) - 1, 1)
@@ -79,7 +79,7 @@ class StochasticNetwork(nn.Module):
     def _batched(
         self, lead: torch.Size, weights: Mapping[str, Tensor], rest: Mapping[str, Tensor], inputs: Any, kwargs: Any
     ) -> Any:
-        flat = {name: _flatten(value, len(lead)) for name, value in weights.items()}
+        flat = {name: _flatten(value, lead, self.net.get_parameter(name).shape) for name, value in weights.items()}
 
         def once(parts: dict[str, Any]) -> Any:
             drawn = {name: GaussianTensor(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
@@ -107,16 +107,16 @@ class StochasticNetwork(nn.Module):
 
 def _outside_data_plate() -> None:
     for frame in _PYRO_STACK:
-        if isinstance(frame, IndepMessenger) and frame.dim == -1 and frame.name not in _PARTICLE_PLATES:
+        if isinstance(frame, IndepMessenger) and frame.dim == -1 and frame.name not in DRAWS_PLATES:
             raise ValueError(
                 f"a lifted network is called inside the plate {frame.name!r}, which gives each datum weights of its own: "
                 "call it before the plate"
             )
 
 
-def _flatten(value: Tensor, lead: int) -> tuple[Tensor, ...]:
+def _flatten(value: Tensor, lead: torch.Size, shape: torch.Size) -> tuple[Tensor, ...]:
     parts = (value.loc, value.variance) if isinstance(value, GaussianTensor) else (value,)
-    return tuple(part.flatten(0, lead - 1) for part in parts)
+    return tuple(part.expand(lead + shape).flatten(0, len(lead) - 1) for part in parts)
 
 
 def _map(function: Callable[[Tensor], Tensor], output: Any) -> Any:

@@ -216,7 +216,7 @@ class Regressor(SupervisedModel):
 def _check_inputs(x: Any) -> None:
     for value in tree_leaves(x):
         # a sum is quick to look at, and holds every NaN and infinity of its terms
-        if isinstance(value, Tensor) and value.is_floating_point() and not math.isfinite(value.sum()):
+        if isinstance(value, Tensor) and value.is_floating_point() and not math.isfinite(value.detach().sum()):
             bad = int((~value.isfinite()).sum())
             if not bad:
                 continue

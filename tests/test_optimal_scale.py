@@ -136,9 +136,11 @@ def test_dead_weights_leave_a_positive_gamma():
 
 
 def test_gamma_carries_no_gradient():
-    weight, _ = weight_and_q("w", torch.arange(12).view(4, 3), 12)
+    tau = Factor("tau", 0.5, torch.zeros(4, 3, dtype=torch.long), 1)
+    weight, _ = weight_and_q("w", torch.arange(12).view(4, 3), 12, others=[tau])
     q = AdditiveNormal(torch.randn(4, 3, requires_grad=True), torch.zeros(4, 3, requires_grad=True))
-    gamma = OptimalScale("g", uniform(0.0, 1e3, (4, 3)), [weight], clipped_second_moment)({"w": q}, {})
+    scale = OptimalScale("g", uniform(0.0, 1e3, (4, 3)), [weight], clipped_second_moment)
+    gamma = scale({"w": q}, {"tau": torch.ones((), requires_grad=True)})
     assert not gamma.requires_grad
 
 

@@ -108,6 +108,13 @@ def test_untouched_restores_random_state_and_buffers(as_function):
     assert not torch.equal(net[1].running_mean, before["1.running_mean"])
 
 
+def test_untouched_restores_buffers_of_the_model_that_no_call_announces():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    with untouched(net):
+        net[1].running_mean.add_(1.0)
+    assert (net[1].running_mean == 0).all()
+
+
 def test_untouched_restores_what_an_error_has_left():
     net = nn.BatchNorm1d(4)
     with pytest.raises(RuntimeError, match="3 elements"), untouched(net):

@@ -1,0 +1,53 @@
+"""A hand-written model under parallel draws: it broadcasts and agrees with the loop, or an error says that it does not."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Predictive
+
+import pyro_vbd as vbd
+
+D = 4
+
+
+def latents():
+    gamma = pyro.sample("gamma", dist.Uniform(0, 1e3).expand([D]).to_event(1))
+    return pyro.sample("w", dist.Normal(0, gamma.sqrt()).to_event(1))
+
+
+def stiff(x, y=None):
+    mean = x @ latents()
+    with pyro.plate("data", len(x)):
+        return pyro.sample("y", dist.Normal(mean, 0.1), obs=y)
+
+
+def broadcasting(x, y=None):
+    w = latents()
+    w = w.unsqueeze(-2) if w.dim() > 1 and w.shape[-2] != 1 else w
+    with pyro.plate("data", len(x)):
+        return pyro.sample("y", dist.Normal((x * w).sum(-1), 0.1), obs=y)
+
+
+def pair(model):
+    x = torch.randn(30, D)
+    return x, x.sum(-1), vbd.VBDGuide(model, x, x.sum(-1))
+
+
+@pytest.mark.parametrize("num_samples", [3, D, 30])
+def test_a_model_that_does_not_broadcast_is_told_so(num_samples):
+    x, y, guide = pair(stiff)
+    with pytest.raises(ValueError, match="does not broadcast over draws of its latents.*parallel=False"):
+        Predictive(stiff, guide=guide, num_samples=num_samples, parallel=True)(x)
+    with pytest.raises(ValueError, match="does not broadcast.*vectorize_particles=False"):
+        vbd.VBD_ELBO(num_particles=num_samples, vectorize_particles=True, max_plate_nesting=1).loss(stiff, guide, x, y)
+    assert Predictive(stiff, guide=guide, num_samples=num_samples)(x)["y"].shape == (num_samples, 30)
+
+
+def test_a_model_that_broadcasts_draws_in_parallel():
+    x, y, guide = pair(broadcasting)
+    parallel = Predictive(broadcasting, guide=guide, num_samples=500, parallel=True)(x)["y"]
+    loop = Predictive(broadcasting, guide=guide, num_samples=500)(x)["y"]
+    error = (parallel.var(0) / 500 + loop.var(0) / 500).sqrt()
+    assert ((parallel.mean(0) - loop.mean(0)) / error).abs().max() < 4
+    assert vbd.VBD_ELBO(num_particles=7, vectorize_particles=True).loss(broadcasting, guide, x, y) > 0
