@@ -203,7 +203,7 @@ def figure(results: dict[str, list[dict[str, Any]]], y: Tensor, title: str) -> p
     left.set(xscale="log", yscale="log", xlabel="weights kept, %", ylabel="error, %", title="What removal costs")
     left.invert_xaxis()
     middle.axvline(THRESHOLD, color="grey", linestyle=":")
-    middle.set(xlabel=r"$\log\alpha$", ylabel="density of weights", yscale="log", title="Dropout rates (removed right of 3)")
+    middle.set(xlabel=r"$\log\alpha$", ylabel="density", yscale="log", title="Dropout rates (right of 3: removed)")
     right.plot([0, 1], [0, 1], color="grey", linestyle=":")
     right.set(xlabel="confidence", ylabel="accuracy", title="Calibration")
     for axes in (left, middle, right):
@@ -234,10 +234,10 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where torchvision finds or puts its files")
     parser.add_argument("--priors", nargs="+", choices=PRIORS, default=list(PRIORS))
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
-    parser.add_argument("--epochs", type=int, help="default: %s" % {k: v.epochs for k, v in SETTINGS.items()})  # noqa: UP031
+    parser.add_argument("--epochs", type=int, help="default: %s" % {k: v.epochs for k, v in SETTINGS.items()})
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/compare_priors"))
-    parser.add_argument("--validate", action="store_true", help="hold out a sixth of the training set instead of the test set")
+    parser.add_argument("--validate", action="store_true", help="evaluate on a sixth of the training set instead")
     return parser.parse_args(None if arguments is None else list(arguments))
 
 
@@ -264,7 +264,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     drawing = figure(results, split.y_eval, title)
     write(options.out / f"{options.data}.png", lambda path: drawing.savefig(path, dpi=120, format="png"))
-    numbers = {name: [{k: v for k, v in run.items() if not isinstance(v, Tensor)} for run in runs] for name, runs in results.items()}
+    numbers = {
+        name: [{key: value for key, value in run.items() if not isinstance(value, Tensor)} for run in runs]
+        for name, runs in results.items()
+    }
     write(options.out / f"{options.data}.json", lambda path: path.write_text(json.dumps(numbers, indent=1)))
     print(f"figure: {options.out / f'{options.data}.png'}, numbers: {options.out / f'{options.data}.json'}")
 

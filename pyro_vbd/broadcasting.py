@@ -12,7 +12,9 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
-__all__ = ["DRAWS_PLATES", "broadcasting_fault", "open_draws_plate"]
+from pyro_vbd.prototype import sample_sites
+
+__all__ = ["DRAWS_PLATES", "broadcasting_faults", "open_draws_plate"]
 
 # Predictive counts the event dimensions of a draw as if they were the plates', a vectorised ELBO does not.
 _COUNTS_EVENTS = {"_num_predictive_samples": True, "num_particles_vectorized": False}
@@ -28,42 +30,39 @@ def open_draws_plate() -> str | None:
 
 
 @torch.no_grad()
-def broadcasting_fault(
-    model: Callable[..., Any],
-    draws: Mapping[str, Tensor],
-    event_dims: Mapping[str, int],
-    max_plate_nesting: int,
-    plate: str,
-    args: Any,
-    kwargs: Any,
-) -> str | None:
-    """Run a model once on a few draws of its latents, laid out as Pyro lays them out in one of its plates.
+def broadcasting_faults(
+    model: Callable[..., Any], draws: Mapping[str, Tensor], trace: poutine.Trace, args: Any, kwargs: Any
+) -> dict[str | None, str]:
+    """Run a model on a few draws of its latents at once, laid out as Pyro lays them out in each of its plates.
 
     Args:
         model: the model.
         draws: draws by site, of shape ``(S, *site shape)``.
-        event_dims: how many of a site's dimensions are its event's.
-        max_plate_nesting: how deep the model's own plates are nested.
-        plate: one of ``DRAWS_PLATES``.
+        trace: an ordinary run of the model.
         args: the model's positional arguments.
         kwargs: the model's keyword arguments.
 
     Returns:
-        A sentence that says what went wrong, or None where the model broadcasts.
+        For each of ``DRAWS_PLATES`` in which the model does not broadcast, a sentence that says so.
     """
-    values = {}
-    for site, value in draws.items():
-        shape = value.shape[1:]
-        taken = len(shape) - (0 if _COUNTS_EVENTS[plate] else event_dims[site])
-        values[site] = value.reshape(value.shape[:1] + (1,) * (max_plate_nesting - taken) + shape)
-    try:
-        with poutine.block(), pyro.validation_enabled(True):
-            poutine.trace(poutine.condition(model, values)).get_trace(*args, **kwargs)
-    except (RuntimeError, ValueError, IndexError) as error:
-        site, value = next(iter(values.items()))
-        return (
-            "the model does not broadcast over draws of its latents, which come with more dimensions on their left: use "
-            "parallel=False (Predictive) or vectorize_particles=False (VBD_ELBO), or write x @ w as (x * w).sum(-1) with "
-            f"room for it; on {site!r} of shape {tuple(value.shape)} it failed with: {str(error).splitlines()[0]}"
-        )
-    return None
+    plates = {f.name: f.dim for site in sample_sites(trace).values() for f in site["cond_indep_stack"] if f.vectorized}
+    nesting = max((-dim for dim in plates.values()), default=0)
+    faults: dict[str | None, str] = {}
+    for plate, counts_events in _COUNTS_EVENTS.items():
+        values = {}
+        for site, value in draws.items():
+            shape = value.shape[1:]
+            fn: Any = trace.nodes[site]["fn"]
+            taken = len(shape) - (0 if counts_events else fn.event_dim)
+            values[site] = value.reshape(value.shape[:1] + (1,) * (nesting - taken) + shape)
+        try:
+            with poutine.block(), pyro.validation_enabled(True):
+                poutine.trace(poutine.condition(model, values)).get_trace(*args, **kwargs)
+        except (RuntimeError, ValueError, IndexError) as error:
+            site, value = next(iter(values.items()))
+            faults[plate] = (
+                "the model does not broadcast over draws of its latents, which have more dimensions on their left: use "
+                "parallel=False (Predictive) or vectorize_particles=False (VBD_ELBO), or write x @ w as (x * w).sum(-1) "
+                f"with room for it; on {site!r} of shape {tuple(value.shape)} it failed: {str(error).splitlines()[0]}"
+            )
+    return faults

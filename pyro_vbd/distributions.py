@@ -1,4 +1,4 @@
-"""A Gaussian around 0, and looks inside any distribution: what is behind ``to_event`` and ``expand``, and the tensors that they hold."""
+"""A Gaussian around 0, and looks inside any distribution: what ``to_event`` wraps, and the tensors that it holds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pyro.distributions as dist
+import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints
+from torch.distributions import Distribution, Independent, constraints, transform_to
 from torch.distributions.utils import lazy_property
 
-__all__ = ["CentredNormal", "base_distribution", "map_tensors", "tensors"]
+__all__ = ["CentredNormal", "base_distribution", "is_positive", "map_tensors", "tensors"]
 
 
 class CentredNormal(dist.Normal):
@@ -55,6 +56,17 @@ def base_distribution(fn: Any) -> Any:
     while isinstance(fn, Independent | ExpandedDistribution):
         fn = fn.base_dist
     return fn
+
+
+def is_positive(fn: Any) -> bool:
+    """Whether a distribution is of one continuous number whose support holds no negative ones, seen by its bijection."""
+    base = base_distribution(fn)
+    if base.event_shape or base.support.is_discrete:
+        return False
+    like = next((value for _, value in tensors(base)), torch.zeros(()))
+    probe = torch.linspace(-8.0, 8.0, 9, dtype=like.dtype, device=like.device)
+    probe = probe.reshape((9,) + (1,) * len(base.batch_shape))
+    return bool((transform_to(base.support)(probe) >= 0).all())
 
 
 def tensors(fn: Distribution) -> Iterator[tuple[str, Tensor]]:

@@ -15,7 +15,7 @@ from pyro_vbd.paired_traces import check_pair, local_sites, paired_traces
 from pyro_vbd.parameters import LocalParameters
 from pyro_vbd.site_kl import site_kls
 
-__all__ = ["ELBOTerms", "VBD_ELBO"]
+__all__ = ["VBD_ELBO", "ELBOTerms"]
 
 
 @dataclass(frozen=True)

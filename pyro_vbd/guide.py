@@ -1,4 +1,4 @@
-"""The posterior family of a Pyro model: Gaussian weights, scales at their optimum, and the rest in closed form or learned."""
+"""The posterior family of a Pyro model: Gaussian weights, scales at their optimum, anything else learned."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from pyro_vbd.broadcasting import DRAWS_PLATES, broadcasting_fault, open_draws_plate
+from pyro_vbd.broadcasting import broadcasting_faults, open_draws_plate
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.hierarchy import Hierarchy, find_hierarchy
+from pyro_vbd.initial_values import matching_scale, prior_centre, small_random
 from pyro_vbd.optimal_scale import OptimalScale
 from pyro_vbd.parameters import unique_label
 from pyro_vbd.posteriors import MeanFieldNormal
@@ -87,7 +88,7 @@ class VBDGuide(nn.Module):
         self._weights: dict[str, Weight] = {}
         self.posteriors = nn.ModuleDict()
         self.optima = nn.ModuleDict()
-        self._faults: dict[str | None, str | None] = {}  # why the model cannot run in one of Pyro's plates of draws
+        self._faults: dict[str | None, str] = {}  # why the model cannot run in one of Pyro's plates of draws
         prototype = getattr(model, "prototype", None)
         if args or kwargs:
             self._set_up(model, args, kwargs)
@@ -102,10 +103,10 @@ class VBDGuide(nn.Module):
     # --- what an ELBO and Predictive ask of a guide ------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """State every latent by ``pyro.sample``, and return the values by site. Arguments matter in the first call alone."""
+        """State every latent by ``pyro.sample``, and return the values by site; the arguments matter in the first call."""
         self._ready(args, kwargs)
-        if self._faults and (fault := self._faults.get(open_draws_plate())) is not None:
-            raise ValueError(fault)
+        if self._faults and (plate := open_draws_plate()) in self._faults:
+            raise ValueError(self._faults[plate])
         frames_by_name = {f.name: f for _, frames in self._sites.values() for f in frames}
         plates = {name: pyro.plate(name, f.size, dim=f.dim) for name, f in frames_by_name.items()}
         values = {}
@@ -201,11 +202,11 @@ class VBDGuide(nn.Module):
             if site in hierarchy.weights or base_distribution(node["fn"]).support is constraints.real:
                 self.posteriors[_key(site)] = self._gaussian(label, node, site in hierarchy.weights)
             elif site not in hierarchy.gammas:
-                self.posteriors[_key(site)] = FreePosterior(label, _centre(node), node["fn"].support, self.init_scale)
+                self.posteriors[_key(site)] = FreePosterior(label, prior_centre(node), node["fn"].support, self.init_scale)
         weights = {site: self._learned[site].distribution() for site in hierarchy.weights}
         for site in sites:  # scales last, since they start from the weights
             if site in hierarchy.gammas - optimal:
-                value = _matching(sites[site], hierarchy, weights)
+                value = matching_scale(sites[site], hierarchy, weights)
                 self.posteriors[_key(site)] = PointPosterior(f"{self.name}.{site}", value, sites[site]["fn"].support)
         for site in sites:
             if site in optimal:
@@ -215,18 +216,13 @@ class VBDGuide(nn.Module):
                 assert entry is not None
                 self.optima[_key(site)] = OptimalScale(site, fn, acted_on, entry)
         if not hasattr(self.model, "prototype"):  # a network of this library broadcasts
-            nesting = max((-f.dim for s in sample_sites(trace).values() for f in s["cond_indep_stack"] if f.vectorized), default=0)
-            event_dims = {site: node["fn"].event_dim for site, node in sites.items()}
             with untouched(self.model):
-                draws = self.sample(3)
-                self._faults = {
-                    plate: broadcasting_fault(model, draws, event_dims, nesting, plate, args, kwargs) for plate in DRAWS_PLATES
-                }
+                self._faults = broadcasting_faults(model, self.sample(3), trace, args, kwargs)
         logger.debug("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(optimal))
 
     def _gaussian(self, label: str, node: Mapping[str, Any], is_weight: bool) -> GaussianPosterior:
         init = node["infer"].get("init")
-        loc = init if init is not None else (_small(node) if is_weight else _centre(node))
+        loc = init if init is not None else (small_random(node) if is_weight else prior_centre(node))
         if not is_weight:
             return GaussianPosterior(label, loc, 2.0 * math.log(self.init_scale))
         log_var = safe_log_var(loc, self.init_log_var)
@@ -281,40 +277,3 @@ def _closed_forms(sites: Mapping[str, Any], hierarchy: Hierarchy) -> set[str]:
             optimal.add(site)
             taken.update(w.site for w in acted_on)
     return optimal
-
-
-def _small(node: Mapping[str, Any]) -> Tensor:
-    """Random means for a weight without any: Glorot's scale, which does not depend on which dimension is the input."""
-    value = node["value"].detach()
-    fans = [value.size(0), value.numel() // value.size(0)] if value.dim() > 1 and value.numel() else [value.numel()]
-    return torch.randn_like(value) * math.sqrt(len(fans) / max(sum(fans), 1)) * (1.0 if len(fans) > 1 else 0.1)
-
-
-@torch.no_grad()
-def _centre(node: Mapping[str, Any]) -> Tensor:
-    """The median of prior draws (of vectors, their mean): inside the support, and finite for heavy tails."""
-    if "init" in node["infer"]:
-        return node["infer"]["init"]  # type: ignore[no-any-return]
-    try:
-        with torch.random.fork_rng():
-            draws = torch.stack([node["fn"].sample() for _ in range(15)])
-    except NotImplementedError:  # an improper prior
-        return node["value"].detach()  # type: ignore[no-any-return]
-    return draws.mean(0) if base_distribution(node["fn"]).event_shape else draws.median(0).values
-
-
-@torch.no_grad()
-def _matching(node: Mapping[str, Any], hierarchy: Hierarchy, weights: Mapping[str, MeanFieldNormal]) -> Tensor:
-    """Where a learned gamma starts: the scale that the weights' means and variances have now, shared among the factors."""
-    site, shape = node["name"], node["value"].shape
-    estimates = []
-    for weight in hierarchy.weights.values():
-        if any(f.site == site for f in weight.factors):
-            factor = weight.factor(site)
-            mean_square = factor.total(weights[weight.site].second_moment / weight.constant.square())
-            mean_square = mean_square / factor.total(torch.ones(weight.shape).to(mean_square))
-            estimates.append(mean_square.pow(0.5 / factor.power / len(weight.factors)))
-    value = torch.stack(estimates).mean(0).reshape(shape)
-    support = node["fn"].support
-    inside = torch.distributions.biject_to(support)(torch.distributions.biject_to(support).inv(value))
-    return torch.where(inside.isfinite() & support.check(value), value, _centre(node))

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal, transform_to
+from torch.distributions import Normal
 
-from pyro_vbd.distributions import base_distribution, tensors
+from pyro_vbd.distributions import base_distribution, is_positive, tensors
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
 from pyro_vbd.priors.prior import POWERS
 from pyro_vbd.prototype import latent_sites, run_with, sample_sites, typical_value
@@ -72,7 +72,7 @@ def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarc
     candidates = [
         g
         for g in leaves
-        if g in acting and _is_positive(sites[g]["fn"]) and all(w in behind and role in _SPREAD for w, role in acts_on[g])
+        if g in acting and is_positive(sites[g]["fn"]) and all(w in behind and role in _SPREAD for w, role in acts_on[g])
     ]
 
     def scales(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,13 +111,6 @@ def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarc
 def _is_centred(fn: Any) -> bool:
     base = base_distribution(fn)
     return isinstance(base, Normal) and not bool(base.loc.any())
-
-
-def _is_positive(fn: Any) -> bool:
-    base = base_distribution(fn)
-    if base.event_shape:
-        return False
-    return bool((transform_to(base.support)(torch.linspace(-8.0, 8.0, 9)) >= 0).all())
 
 
 @torch.enable_grad()

@@ -25,7 +25,9 @@ def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample) and not (site["infer"] or {}).get("_deterministic")
+        if site["type"] == "sample"
+        and not isinstance(site["fn"], _Subsample)
+        and not (site["infer"] or {}).get("_deterministic")
     }
 
 

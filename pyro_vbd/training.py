@@ -41,7 +41,7 @@ class Fit:
     guide: VBDGuide
     elbo: VBD_ELBO
     optimizer: Optimizer
-    #: One record per epoch: loss, log_likelihood and kl (per datum, in nats), kl_weight, lr, seconds, and what callbacks add.
+    #: One record per epoch: loss, log_likelihood and kl (nats per datum), kl_weight, lr, seconds; callbacks add to it.
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0
     step: int = 0
@@ -168,7 +168,7 @@ def _epoch(
         totals["log_likelihood"] += terms.log_likelihood.item()
         totals["kl"] += terms.kl.item()
     if not steps:
-        raise ValueError("the data gave no batch: pass a data set that is not empty, and one that can be passed through again")
+        raise ValueError("the data gave no batch: pass a data set that is not empty and can be passed through again")
     bad = [name for name, value in parameters.items() if not bool(value.isfinite().all())]
     if bad:
         raise FloatingPointError(
@@ -177,8 +177,8 @@ def _epoch(
         )
     size = getattr(run.model, "num_data", 1)
     record = {name: total / steps / size for name, total in totals.items()}
-    rate = run.optimizer.param_groups[0]["lr"]
-    return {"epoch": run.epoch, **record, "kl_weight": run.elbo.kl_weight, "lr": rate, "seconds": time.perf_counter() - start}
+    settings = {"kl_weight": run.elbo.kl_weight, "lr": run.optimizer.param_groups[0]["lr"]}
+    return {"epoch": run.epoch, **record, **settings, "seconds": time.perf_counter() - start}
 
 
 def _diagnosis(run: Fit, terms: ELBOTerms, parameters: dict[str, Tensor], checkpoint: Any) -> str:
@@ -283,7 +283,8 @@ def _resume(run: Fit, parameters: dict[str, Tensor], path: Path, device: Any) ->
     run.history, run.epoch, run.step = state["history"], state["epoch"], state["step"]
     run.best_epoch, run.stop = state["best_epoch"], state["stop"]
     logger.info("resumed from %s at epoch %d", path, run.epoch)
-    return {name: value.to(parameters[name].device) if name in parameters else value for name, value in state["best"].items()}
+    best: dict[str, Tensor] = state["best"]
+    return best
 
 
 def _moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:

@@ -19,7 +19,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(autouse=True)
 def _fresh_pyro(device: torch.device):
-    """Every test starts from seed 0 and an empty parameter store, with tensors made on the device, and leaves settings as they were."""
+    """Seed 0 and an empty parameter store for every test, tensors on the device, and settings as they were after it."""
     kept = pyro.settings.get()
     pyro.clear_param_store()
     pyro.set_rng_seed(0)

@@ -37,9 +37,9 @@ def pair(model):
 @pytest.mark.parametrize("num_samples", [3, D, 30])
 def test_a_model_that_does_not_broadcast_is_told_so(num_samples):
     x, y, guide = pair(stiff)
-    with pytest.raises(ValueError, match="does not broadcast over draws of its latents.*parallel=False"):
+    with pytest.raises(ValueError, match=r"does not broadcast over draws of its latents.*parallel=False"):
         Predictive(stiff, guide=guide, num_samples=num_samples, parallel=True)(x)
-    with pytest.raises(ValueError, match="does not broadcast.*vectorize_particles=False"):
+    with pytest.raises(ValueError, match=r"does not broadcast.*vectorize_particles=False"):
         vbd.VBD_ELBO(num_particles=num_samples, vectorize_particles=True, max_plate_nesting=1).loss(stiff, guide, x, y)
     assert Predictive(stiff, guide=guide, num_samples=num_samples)(x)["y"].shape == (num_samples, 30)
 

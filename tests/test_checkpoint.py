@@ -47,7 +47,7 @@ def test_a_truncated_file_is_found(tmp_path, share):
     save_checkpoint(path, state(1.0))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match="run.pt"):
+    with pytest.raises(ValueError, match=r"run\.pt"):
         load_checkpoint(path)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pyro_vbd.distributions import CentredNormal, base_distribution, map_tensors, tensors
+from pyro_vbd.distributions import CentredNormal, base_distribution, is_positive, map_tensors, tensors
 
 
 def test_a_centred_normal_is_a_normal_of_mean_zero():
@@ -95,3 +95,19 @@ def test_map_tensors_maps_the_values():
     mapped = map_tensors(dist.Normal(1.0, 2.0).expand(torch.Size([3])).to_event(1), lambda value: 10 * value)
     assert_close(base_distribution(mapped).loc, torch.full((3,), 10.0))
     assert_close(base_distribution(mapped).scale, torch.full((3,), 20.0))
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (lambda: dist.Gamma(torch.ones(3), 1.0), True),
+        (lambda: dist.HalfCauchy(torch.tensor(1.0)).expand([2, 3]).to_event(2), True),
+        (lambda: dist.Uniform(torch.zeros(4), torch.tensor([1.0, 2.0, 3.0, 4.0])), True),
+        (lambda: dist.Uniform(torch.tensor([-1.0, 0.0]), 1.0), False),
+        (lambda: dist.Normal(torch.zeros(3), 1.0), False),
+        (lambda: dist.Poisson(torch.ones(3)), False),
+        (lambda: dist.Dirichlet(torch.ones(3)), False),
+    ],
+)
+def test_is_positive(fn, expected):
+    assert is_positive(fn()) is expected

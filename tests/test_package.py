@@ -1,4 +1,4 @@
-"""The package as a whole: importing it changes nothing, its public names are listed and documented, its files have tests."""
+"""The package as a whole: importing it changes nothing, its public names are documented, its files have tests."""
 
 import subprocess
 import sys

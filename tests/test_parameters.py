@@ -130,6 +130,6 @@ def test_names_are_noted_under_svi_alone():
     """The store's map keeps its keys alive: a trace for another purpose must not put a parameter there."""
     parameter = nn.Parameter(torch.ones(2))
     announce("p", parameter)
-    with poutine.trace():
+    with poutine.trace(), poutine.replay(params={}):
         announce("p", parameter)
     assert pyro.get_param_store().param_name(parameter) is None

@@ -40,7 +40,8 @@ def test_learns_digits_and_records_what_it_did(device):
         model, guide, vbd.Batches(x, y), epochs=25, lr=5e-3, progress=False, seed=0, device=device,
         kl_schedule=vbd.schedules.kl_ramp(2, 10), lr_schedule=vbd.schedules.linear_decay(0.5),
         validation=vbd.Batches(x_test, y_test, shuffle=False),
-        callbacks=[vbd.monitors.sparsity(), vbd.monitors.alpha_quantiles((0.1, 0.9)), vbd.monitors.kl_by_site(x[:1], y[:1])],
+        callbacks=[vbd.monitors.sparsity(), vbd.monitors.alpha_quantiles((0.1, 0.9)),
+                   vbd.monitors.kl_by_site(x[:1], y[:1])],
     )  # fmt: skip
     wrong = (vbd.predict(model, guide, x_test, num_samples=20).probs.argmax(-1) != y_test).float().mean()
     assert wrong < 0.08
@@ -85,16 +86,17 @@ def test_kl_schedule_multiplies_the_weight_and_gives_it_back():
 def test_early_stopping_ends_at_the_best_epoch():
     x, y = torch.randn(40, 64), torch.zeros(40, dtype=torch.long)
     model, guide = pair(40)
-    losses = []
 
     def spoil(run):  # the validation loss rises from the third epoch on
-        losses.append(values(model, guide))
         if run.epoch >= 3:
             with torch.no_grad():
                 guide.posteriors["q/2/weight"].loc.add_(torch.randn(10, 50))
 
+    def copied(run):
+        return {"copy": {name: value.clone() for name, value in values(model, guide).items()}}
+
     run = vbd.fit(model, guide, vbd.Batches(x, y), epochs=50, lr=1e-2, validation=[(x, y)], patience=3, progress=False,
-                  callbacks=[lambda r: {"copy": {k: v.clone() for k, v in values(model, guide).items()}}, spoil])  # fmt: skip
+                  callbacks=[copied, spoil])  # fmt: skip
     assert run.epoch < 50
     validation = [record["validation"] for record in run.history]
     assert run.best_epoch == validation.index(min(validation)) == run.epoch - 4

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyro.distributions as dist
-import torch
 from torch import Tensor
 
-from pyro_vbd.distributions import map_tensors
+from pyro_vbd.distributions import is_positive, map_tensors
 from pyro_vbd.priors.prior import POWERS, HierarchicalPrior
 
 __all__ = ["ScaleMixture"]
@@ -43,7 +40,7 @@ class ScaleMixture(HierarchicalPrior):
                 f"ScaleMixture needs the distribution of one gamma, but {hyperprior} has shape "
                 f"{tuple(hyperprior.shape())}: pass scalar parameters"
             )
-        if not _is_positive(hyperprior.support):
+        if not is_positive(hyperprior):
             raise ValueError(
                 f"ScaleMixture needs a hyperprior on (0, inf), but {hyperprior} has the support {hyperprior.support}: "
                 "use a distribution of positive numbers"
@@ -55,11 +52,3 @@ class ScaleMixture(HierarchicalPrior):
 
     def __repr__(self) -> str:
         return f"ScaleMixture({self._hyperprior}, on={self.on!r})"
-
-
-def _is_positive(support: Any) -> bool:
-    """Whether it is continuous, and every value that its own bijection gives is positive."""
-    if support.is_discrete:
-        return False
-    probe = torch.linspace(-8.0, 8.0, 9)
-    return bool((torch.distributions.transform_to(support)(probe) >= 0).all())
