@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.gaussian_tensor import GaussianTensor
@@ -57,10 +58,11 @@ class StochasticNetwork(nn.Module):
         """The network's output under one draw of its weights.
 
         Where the weights carry leading dimensions (vectorised particles, parallel draws) so does the output, which must
-        then be a tensor or a tuple of tensors.
+        then be a tensor, or a tuple, list or dict of tensors.
 
         Raises:
-            ValueError: if it is called inside a plate that gives each datum weights of its own.
+            ValueError: if it is called inside a plate that gives each datum weights of its own, or returns something else
+                than tensors for many draws.
         """
         return self.run(inputs, kwargs)[0]
 
@@ -91,11 +93,11 @@ class StochasticNetwork(nn.Module):
 
         if self._needs_loop():
             one_by_one = [once({k: tuple(t[i] for t in part) for k, part in flat.items()}) for i in range(lead.numel())]
-            output = _stack(one_by_one)
+            output = tree_map(_stack, *one_by_one)
         else:
             output = torch.vmap(once, randomness="different")(flat)
         # the data stand where the last of the model's plates does
-        return _map(lambda value: value.reshape(lead[:-1] + value.shape[1:]) if len(lead) > 1 else value, output)
+        return tree_map(lambda value: value.reshape(lead[:-1] + value.shape[1:]) if len(lead) > 1 else value, output)
 
     def _needs_loop(self) -> bool:
         """Whether vmap cannot carry a batch of weights through: recurrent layers, and norms that update their buffers."""
@@ -119,14 +121,13 @@ def _flatten(value: Tensor, lead: torch.Size, shape: torch.Size) -> tuple[Tensor
     return tuple(part.expand(lead + shape).flatten(0, len(lead) - 1) for part in parts)
 
 
-def _map(function: Callable[[Tensor], Tensor], output: Any) -> Any:
-    return tuple(_map(function, part) for part in output) if isinstance(output, tuple) else function(output)
-
-
-def _stack(outputs: list[Any]) -> Any:
-    if isinstance(outputs[0], tuple):
-        return tuple(_stack(list(parts)) for parts in zip(*outputs, strict=True))
-    return torch.stack(outputs)
+def _stack(*parts: Any) -> Tensor:
+    if not isinstance(parts[0], Tensor):
+        raise ValueError(
+            f"the network returns a {type(parts[0]).__name__}, which has no room for many draws at once: let it return "
+            "tensors, or use vectorize_particles=False or parallel=False"
+        )
+    return torch.stack(parts)
 
 
 def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None, name: str = "") -> StochasticNetwork:

@@ -192,6 +192,18 @@ def test_latent_of_another_form_gets_a_learned_posterior_and_one_warning(form):
     assert all(parameter.grad.abs().sum() > 0 for parameter in guide.parameters())
 
 
+def test_latent_behind_a_detach_is_learned_without_a_warning():
+    """The user has cut what its optimum would follow."""
+
+    def model():
+        g = pyro.sample("g", dist.Uniform(torch.tensor(0.0), 10.0).expand([3]).to_event(1))
+        pyro.sample("w", dist.Normal(torch.zeros(()), g.detach().sqrt()).to_event(1))
+
+    guide = vbd.VBDGuide(model)
+    guide()
+    assert learned(guide) == {"g", "w"}
+
+
 def test_hyperprior_under_another_latent_is_learned():
     """lam ~ HalfCauchy(tau): its optimum would move with tau, which learns from it."""
 

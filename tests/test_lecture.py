@@ -61,8 +61,12 @@ def bounds(device, alpha, count=50):
 @pytest.mark.parametrize("alpha", ["layer", "unit", "weight"])
 def test_without_the_kl_alpha_goes_towards_zero(alpha, device):
     """The likelihood alone is highest at a delta; the KL is what keeps the noise."""
-    without, with_kl = (trained(device, alpha, weight, steps=150, from_one=True)[1].log_alpha() for weight in (0.0, 1.0))
+    start, without, with_kl = (
+        trained(device, alpha, kl_weight, steps, from_one=True)[1].log_alpha()
+        for kl_weight, steps in ((0.0, 0), (0.0, 150), (1.0, 150))
+    )
     for site in without:
+        torch.testing.assert_close(start[site], torch.zeros_like(start[site]), atol=1e-5, rtol=0.0)
         assert without[site].median() < -1.0, site
         assert without[site].median() < with_kl[site].median() - 0.3, site
 

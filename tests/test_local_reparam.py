@@ -58,6 +58,9 @@ def test_observed_and_replayed_sites_keep_their_values():
         assert pyro.sample("y", q, obs=value) is value
     with LocalReparam(), poutine.condition(data={"w": value}):
         assert pyro.sample("w", q) is value
+    replayed = poutine.trace(lambda: pyro.sample("w", dist.Delta(value).to_event(1))).get_trace()
+    with LocalReparam(), poutine.replay(trace=replayed):
+        assert torch.equal(pyro.sample("w", q), value)
 
 
 def test_where_chooses_sites_by_name():

@@ -195,6 +195,10 @@ def test_dtype(convert):
     assert model(x).dtype == torch.float64
 
 
+def test_noise_of_a_regressor_has_the_dtype_of_its_network():
+    assert vbd.Regressor(nn.Linear(3, 1).double(), PRIOR, N).gaussian.scale.dtype == torch.float64
+
+
 def test_copies_and_state_dicts():
     model = vbd.Classifier(conv_net(), PRIOR, N)
     other = vbd.Classifier(conv_net(), PRIOR, N)
@@ -291,16 +295,43 @@ def test_prior_predictive_in_parallel():
     assert Predictive(model, num_samples=7, parallel=True)(torch.randn(N, 3))["y"].shape == (7, N, 1)
 
 
-def test_vectorised_network_with_several_outputs():
-    class Pair(nn.Linear):
-        def forward(self, x):
-            return super().forward(x), (x @ self.weight.T,)
+class Several(nn.Module):
+    """Outputs in a dict, a tuple and a list, by way of a loop (recurrent) or of vmap."""
 
-    lifted, x = vbd.lift(Pair(3, 2), PRIOR), torch.randn(N, 3)
-    with pyro.plate("num_particles_vectorized", 5, dim=-2):
-        first, (second,) = lifted(x)
-    assert first.shape == second.shape == (5, N, 2)
-    torch.testing.assert_close(first - second, lifted.net.bias.expand(5, N, 2))
+    def __init__(self, recurrent: bool):
+        super().__init__()
+        self.body = nn.LSTM(3, 2) if recurrent else nn.Linear(3, 2)
+
+    def forward(self, x):
+        output = self.body(x)
+        first = output[0] if isinstance(output, tuple) else output
+        return {"pair": (first, first * 2), "list": [first.sum(-1)]}
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("lead", [(5,), (2, 3)])
+def test_many_draws_of_several_outputs(recurrent, lead):
+    lifted, x = vbd.lift(Several(recurrent), PRIOR), torch.randn(N, 3)
+    with (
+        pyro.plate("num_particles_vectorized", lead[-1], dim=-2),
+        pyro.plate("members", lead[0], dim=-3) if lead[1:] else nullcontext(),
+    ):
+        output = lifted(x)
+    first, twice = output["pair"]
+    assert first.shape == (*lead, N, 2)
+    assert torch.equal(twice, 2 * first)
+    torch.testing.assert_close(output["list"][0], first.sum(-1))
+    assert first.flatten(0, len(lead) - 1).std(0).min() > 0
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_many_draws_of_an_output_without_tensors_are_refused(recurrent):
+    net = Several(recurrent)
+    net.register_forward_hook(lambda module, inputs, output: (output["pair"][0], None))
+    lifted = vbd.lift(net, PRIOR)
+    assert lifted(torch.randn(N, 3))[0].shape == (N, 2)
+    with pyro.plate("num_particles_vectorized", 5, dim=-2), pytest.raises(ValueError, match="NoneType"):
+        lifted(torch.randn(N, 3))
 
 
 # --- messages --------------------------------------------------------------------------------------------------------

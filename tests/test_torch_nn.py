@@ -192,7 +192,9 @@ def run(net: nn.Module, inputs: tuple[Any, ...], tensor: Callable[[Any], Tensor]
         assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections", "ignore:RNN module weights are not part")
+@pytest.mark.filterwarnings(
+    "ignore:LSTM with projections", "ignore:RNN module weights are not part", "ignore:There is a performance drop"
+)
 @pytest.mark.parametrize(
     ("name", "estimator", "training"),
     [(name, estimator, True) for name in [*RECIPES, *VARIANTS] for estimator in ("local", "weights")]
