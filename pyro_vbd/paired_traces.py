@@ -13,6 +13,7 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.local_reparam import LocalReparam
+from pyro_vbd.parameters import SampleTrace
 from pyro_vbd.prototype import latent_sites
 
 __all__ = ["check_pair", "local_sites", "paired_traces"]
@@ -58,8 +59,8 @@ def paired_traces(
         ValueError: where the model has a latent that the guide does not know.
     """
     with LocalReparam(is_local):
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
+        guide_trace = SampleTrace()(guide).get_trace(*args, **kwargs)
+    model_trace = SampleTrace()(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
     _check_latents(model_trace, guide_trace)
     model_trace.compute_log_prob(lambda name, site: site["is_observed"])

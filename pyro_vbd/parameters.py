@@ -17,7 +17,7 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-__all__ = ["LocalParameters", "announce", "announced", "captured_parameters", "unique_label"]
+__all__ = ["LocalParameters", "SampleTrace", "announce", "announced", "captured_parameters", "unique_label"]
 
 _numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
@@ -51,8 +51,8 @@ def _is_heard() -> bool:
 
 def _is_deaf(frame: Messenger) -> bool:
     """Whether a handler does nothing at a parameter: then there is no need to tell it of one, which takes its time."""
-    if isinstance(frame, TraceMessenger):
-        return not frame.param_only
+    if isinstance(frame, SampleTrace):
+        return True
     if isinstance(frame, ReplayMessenger):
         return frame.params is None
     listens = hasattr(frame, "_pyro_param") or hasattr(frame, "_pyro_post_param")
@@ -77,6 +77,13 @@ def _name_for_svi(name: str, parameter: Tensor) -> None:
     # PyroOptim looks names up in the store's map; only under SVI, since the map keeps its keys alive
     if any(isinstance(frame, TraceMessenger) and frame.param_only for frame in _PYRO_STACK):
         getattr(pyro.get_param_store(), "_param_to_name", {}).setdefault(parameter, name)
+
+
+class SampleTrace(TraceMessenger):
+    """A trace for those who ask for no parameters: announcing them to it would take time at every step."""
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        pass
 
 
 class LocalParameters(Messenger):

@@ -5,6 +5,10 @@ import pytest
 import torch
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # steps of small networks: threads that wait for each other take longer than the work
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="device of every test with tensors: cpu or cuda")
 

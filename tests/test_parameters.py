@@ -5,11 +5,13 @@ import pyro.distributions as dist
 import pyro.poutine as poutine
 import pytest
 import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.nn import PyroModule
 from torch import nn
 
+import pyro_vbd as vbd
 from pyro_vbd.local_reparam import LocalReparam
-from pyro_vbd.parameters import LocalParameters, announce, announced, captured_parameters, unique_label
+from pyro_vbd.parameters import LocalParameters, SampleTrace, announce, announced, captured_parameters, unique_label
 
 
 def test_labels_are_unique_in_the_process():
@@ -21,8 +23,13 @@ def test_labels_are_unique_in_the_process():
 def test_announced_parameter_is_itself_where_nobody_listens():
     parameter = nn.Parameter(torch.ones(3))
     assert announce("p", parameter) is parameter
-    with LocalReparam(), poutine.trace():
+    with LocalReparam(), SampleTrace() as trace:
         assert announce("p", parameter) is parameter
+        pyro.param("q", torch.zeros(()))
+    assert "p" not in trace.trace
+    with poutine.trace() as trace:
+        announce("p", parameter)
+    assert "p" in trace.trace
 
 
 def test_announced_parameter_is_a_site_that_leads_back_to_its_leaf():
@@ -133,3 +140,12 @@ def test_names_are_noted_under_svi_alone():
     with poutine.trace(), poutine.replay(params={}):
         announce("p", parameter)
     assert pyro.get_param_store().param_name(parameter) is None
+
+
+@pytest.mark.parametrize("elbo", [TraceMeanField_ELBO, Trace_ELBO, vbd.VBD_ELBO])
+def test_loss_and_grads_outside_svi_gives_gradients(elbo):
+    """Pyro's ELBOs go backward only if they have seen a parameter."""
+    model = vbd.Classifier(nn.Linear(3, 2), vbd.priors.Gaussian(1.0), 4)
+    guide = vbd.VBDGuide(model)
+    elbo().loss_and_grads(model, guide, torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in [*guide.parameters(), model.network.net.bias])
