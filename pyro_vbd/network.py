@@ -40,6 +40,10 @@ class StochasticNetwork(nn.Module):
         self.name, self._label = name, unique_label(name or "network")
         for weight in self.priors:
             self.net.get_parameter(weight).requires_grad_(False)
+        self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
+        # only tied weights need looking for at every call
+        every = [*self.net.named_parameters(remove_duplicate=False), *self.net.named_buffers(remove_duplicate=False)]
+        self._is_tied = len({id(value) for _, value in every}) < len(every)
         rest = [n for n, _ in self.net.named_parameters() if n not in self.priors]
         logger.info("%s: Bayesian %s; not Bayesian %s", type(net).__name__, list(self.priors), rest)
 
@@ -72,20 +76,23 @@ class StochasticNetwork(nn.Module):
         weights = self.prototype()
         rest = announced(self._label, self.net)
         # a weight that a handler holds at one value has none of the dimensions that the others have
-        leads = {w.shape[: w.dim() - self.net.get_parameter(name).dim()] for name, w in weights.items()}
-        lead = torch.broadcast_shapes(*leads)
+        leads = {w.shape[: w.dim() - len(self._shapes[name])] for name, w in weights.items()}
+        lead = torch.broadcast_shapes(*leads) if leads != {()} else ()
         if not lead:
-            return functional_call(self.net, {**rest, **weights}, tuple(inputs), dict(kwargs)), 0
+            return self._call({**rest, **weights}, inputs, kwargs), 0
         return self._batched(lead, weights, rest, inputs, kwargs), max(len(lead) - 1, 1)
+
+    def _call(self, weights: dict[str, Any], inputs: Any, kwargs: Mapping[str, Any]) -> Any:
+        return functional_call(self.net, weights, tuple(inputs), dict(kwargs), tie_weights=self._is_tied)
 
     def _batched(
         self, lead: torch.Size, weights: Mapping[str, Tensor], rest: Mapping[str, Tensor], inputs: Any, kwargs: Any
     ) -> Any:
-        flat = {name: _flatten(value, lead, self.net.get_parameter(name).shape) for name, value in weights.items()}
+        flat = {name: _flatten(value, lead, self._shapes[name]) for name, value in weights.items()}
 
         def once(parts: dict[str, Any]) -> Any:
             drawn = {name: GaussianTensor(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
-            output = functional_call(self.net, {**rest, **drawn}, tuple(inputs), dict(kwargs))
+            output = self._call({**rest, **drawn}, inputs, kwargs)
             for name, value in drawn.items():
                 if isinstance(value, GaussianTensor):
                     weights[name].used.update(value.used)  # type: ignore[attr-defined]
