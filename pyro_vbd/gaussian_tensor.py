@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 __all__ = ["GaussianTensor", "Rule"]
@@ -129,6 +129,11 @@ def drawn(value: Any) -> Any:
     return value.draw() if isinstance(value, GaussianTensor) else value
 
 
+def _is_learned(value: Any) -> bool:
+    """Whether it is known to be no data: rows of another weight or of a parameter would share this weight's noise."""
+    return isinstance(value, GaussianTensor | nn.Parameter) or hasattr(value, "unconstrained")  # of pyro.param
+
+
 def sample_output(mean: Tensor, variance: Tensor) -> Tensor:
     """One draw of N(mean, variance), elementwise, with a finite gradient where the variance is 0 (black pixels)."""
     deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
@@ -148,8 +153,8 @@ def linear_in_weight(*signature: str) -> Rule:
         rest = args[len(signature) :]
         weight, bias = named.get("weight"), named.get("bias")
         inputs = [name for name in named if name.startswith("input")]
-        if not isinstance(weight, GaussianTensor) or any(isinstance(named[name], GaussianTensor) for name in inputs):
-            return NotImplemented  # rows of a Gaussian input are no data: they share the weight's noise
+        if not isinstance(weight, GaussianTensor) or any(_is_learned(named[name]) for name in inputs):
+            return NotImplemented
         means, variances = dict(named), dict(named)
         for name in inputs:
             variances[name] = named[name].square()
@@ -169,8 +174,8 @@ def linear_in_weight(*signature: str) -> Rule:
 
 
 def _matmul(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    if kwargs or sum(isinstance(factor, GaussianTensor) for factor in args) != 1:
-        return NotImplemented  # of two weights, neither carries a batch
+    if kwargs or not any(isinstance(factor, GaussianTensor) for factor in args) or all(map(_is_learned, args)):
+        return NotImplemented
     left, right = args
     if isinstance(right, GaussianTensor):
         return sample_output(func(left, right.loc), func(left.square(), right.variance))
@@ -210,7 +215,7 @@ def _product(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     shape = torch.broadcast_shapes(weight.loc.shape, getattr(factor, "shape", ()))
     if shape == weight.loc.shape:  # the same weights in other units: still one draw
         return weight.derive(lambda value: value * factor, lambda var: var * square)
-    if weight.loc.dim() == len(shape) and weight.loc.shape[0] == shape[0]:
+    if _is_learned(factor) or (weight.loc.dim() == len(shape) and weight.loc.shape[0] == shape[0]):
         return NotImplemented  # no batch in front of the weight: it is met again inside one datum
     return sample_output(weight.loc * factor, weight.variance * square)
 

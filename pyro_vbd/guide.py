@@ -11,6 +11,7 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import pyro.poutine as poutine
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -181,6 +182,7 @@ class VBDGuide(nn.Module):
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
+    @poutine.block()
     def _set_up(self, model: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Run the model, find out what its latents are, and give each its posterior."""
         with untouched(self.model):

@@ -27,6 +27,8 @@ class LocalReparam(Messenger):
     Note:
         A convolution, a sequence, a recurrence or a tied weight meets a weight more than once for one datum. Local noise is
         independent at each meeting: each output keeps its mean and its variance, their joint distribution is another one.
+        What multiplies a weight is taken for data, unless it is a parameter or a weight itself: for a weight that a
+        constant matrix multiplies before it meets the data, ``x @ (P @ w)``, sample the weight.
     """
 
     def __init__(self, where: Callable[[str], bool] = lambda name: True) -> None:

@@ -1,10 +1,12 @@
 import math
 from collections.abc import Callable, Sequence
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pyro_vbd.gaussian_tensor import GaussianTensor, drawn, sample_output
@@ -330,6 +332,10 @@ ANY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "W W": lambda w, x: w @ w,
     "W W^T": lambda w, x: w @ w.T,
     "low rank": lambda w, x: x @ (w[:, :2] @ w[2:]),
+    "parameter @ W": lambda w, x: x @ (nn.Parameter(x) @ w),
+    "W @ parameter": lambda w, x: x @ (w @ nn.Parameter(x)),
+    "linear of a parameter": lambda w, x: x @ F.linear(nn.Parameter(x), w),
+    "gains of a parameter": lambda w, x: x @ (nn.Parameter(x) * w[0]),
     "W @ vector": lambda w, x: w @ x[0],
     "mv": lambda w, x: torch.mv(w, x[0]),
     "product of two": lambda w, x: w * w.T,
@@ -392,6 +398,13 @@ def test_lstm_reads_every_weight():
     expected = torch.func.functional_call(lstm, {name: w.draw() for name, w in weights.items()}, (x,))[0]
     assert torch.allclose(output, expected)
     assert all(weight.used == {"lstm"} for weight in weights.values())
+
+
+def test_matrix_of_pyro_param_is_no_data():
+    """Nor is it under SVI, where a module's parameter is announced as a view."""
+    weight, x = gaussian(3, 2), torch.randn(4, 3)
+    matrix = pyro.param("matrix", torch.rand(3, 3), constraint=dist.constraints.positive)
+    assert torch.equal(x @ (matrix @ weight), x @ (matrix @ weight.draw()))
 
 
 def test_duplicate_indices_have_the_variance_of_shared_weights():

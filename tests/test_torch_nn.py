@@ -248,6 +248,7 @@ TORCHVISION = {
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize(("estimator", "training"), [("local", True), ("local", False)])
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvision(name, estimator, training):
