@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,13 +57,13 @@ def broadcasting_faults(
             taken = len(shape) - (0 if counts_events else fn.event_dim)
             values[site] = value.reshape(value.shape[:1] + (1,) * (nesting - taken) + shape)
         try:
-            with poutine.block(), pyro.validation_enabled(True):
+            with poutine.block(), pyro.validation_enabled(True), warnings.catch_warnings(action="ignore"):
                 poutine.trace(poutine.condition(model, values)).get_trace(*args, **kwargs)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except Exception as error:  # whatever a user's code raises; it is told only if the model is asked for this
             site, value = next(iter(values.items()))
             faults[plate] = (
                 "the model does not broadcast over draws of its latents, which have more dimensions on their left: use "
                 "parallel=False (Predictive) or vectorize_particles=False (VBD_ELBO), or write x @ w as (x * w).sum(-1) "
-                f"with room for it; on {site!r} of shape {tuple(value.shape)} it failed: {str(error).splitlines()[0]}"
+                f"with room for it; on {site!r} of shape {tuple(value.shape)} it failed: {(str(error) or repr(error)).splitlines()[0]}"
             )
     return faults

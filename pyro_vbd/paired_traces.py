@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pyro.poutine as poutine
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine.messenger import unwrap
 from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_site_shape
 
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.local_reparam import LocalReparam
 from pyro_vbd.parameters import SampleTrace
-from pyro_vbd.prototype import latent_sites
+from pyro_vbd.prototype import latent_sites, sample_sites
 
 __all__ = ["check_pair", "local_sites", "paired_traces"]
 
@@ -56,7 +59,7 @@ def paired_traces(
 
     Raises:
         RuntimeError: where a weight was stated and never read.
-        ValueError: where the model has a latent that the guide does not know.
+        ValueError: where an observed site has a shape that no plate declares (while Pyro's validation is on), and where the model has a latent that the guide does not know.
     """
     with LocalReparam(is_local):
         guide_trace = SampleTrace()(guide).get_trace(*args, **kwargs)
@@ -64,6 +67,10 @@ def paired_traces(
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
     _check_latents(model_trace, guide_trace)
     model_trace.compute_log_prob(lambda name, site: site["is_observed"])
+    if is_validation_enabled():
+        for site in sample_sites(model_trace).values():
+            if site["is_observed"]:  # a shape that no plate declares: targets (N, 1) against means (N,), say
+                check_site_shape(site, math.inf)
     return model_trace, guide_trace
 
 

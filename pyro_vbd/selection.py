@@ -81,7 +81,18 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
         raise ValueError(
             f"the prior for {sorted(unused)} matches no selected weight of {sorted(selected)}: mend the pattern"
         )
+    idle = [pattern for pattern in _patterns(where) if not any(_matches(name, pattern) for name in selected)]
+    if idle:
+        raise ValueError(f"where={idle} matches no weight of {type(net).__name__}: mend the pattern, or leave it out")
     return selected
+
+
+def _patterns(where: Where) -> tuple[str, ...]:
+    if isinstance(where, str):
+        return (where,)
+    if isinstance(where, Sequence) and all(isinstance(part, str) for part in where):
+        return tuple(str(part) for part in where)
+    return ()
 
 
 def _owned(net: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
@@ -96,12 +107,10 @@ def _matches(name: str, pattern: str) -> bool:
 def _predicate(where: Where) -> Predicate:
     if where is None:
         return is_weight
-    if isinstance(where, str):
-        return _by_pattern((where,))
+    if patterns := _patterns(where):
+        return _by_pattern(patterns)
     if isinstance(where, type) and issubclass(where, nn.Module):
         return _by_type((where,))
-    if isinstance(where, Sequence) and where and all(isinstance(part, str) for part in where):
-        return _by_pattern(tuple(str(part) for part in where))
     if isinstance(where, tuple) and where and all(isinstance(part, type) and issubclass(part, nn.Module) for part in where):
         return _by_type(where)  # type: ignore[arg-type]
     if callable(where) and not isinstance(where, type):

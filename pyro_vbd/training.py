@@ -146,9 +146,7 @@ def fit(
     return run
 
 
-def _epoch(
-    run: Fit, parameters: dict[str, Tensor], data: Iterable[Any], device: Any, checkpoint: Any
-) -> dict[str, Any]:
+def _epoch(run: Fit, parameters: dict[str, Tensor], data: Iterable[Any], device: Any, checkpoint: Any) -> dict[str, Any]:
     """One pass; the means over its steps, in nats per datum."""
     start = time.perf_counter()
     totals = {"log_likelihood": 0.0, "kl": 0.0, "loss": 0.0}
@@ -207,9 +205,7 @@ def _check_arguments(epochs: int, patience: int | None, validation: Any) -> None
         raise ValueError(f"patience={patience} stops before the first epoch: use 1 or more")
 
 
-def _find_parameters(
-    model: Any, guide: VBDGuide, elbo: VBD_ELBO, data: Iterable[Any], device: Any
-) -> dict[str, Tensor]:
+def _find_parameters(model: Any, guide: VBDGuide, elbo: VBD_ELBO, data: Iterable[Any], device: Any) -> dict[str, Tensor]:
     """Every leaf that the loss depends on, by name, found by one run that leaves no trace."""
     with untouched(model):
         try:

@@ -118,3 +118,17 @@ def test_pair_is_known_through_handlers():
             check_pair(other, ours)
     check_pair(other, vbd.VBDGuide(poutine.scale(other, scale=2.0), x))
     check_pair(other, AutoNormal(model))
+
+
+def test_targets_that_no_plate_declares_are_refused():
+    """(N, 1) against (N,) broadcasts to (N, N): a plausible wrong number."""
+
+    def model(x, y):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", 5):
+            pyro.sample("y", dist.Normal((x @ w).unsqueeze(-1), 1.0), obs=y)
+
+    x, y = torch.randn(5, 3), torch.randn(5, 1)
+    guide = vbd.VBDGuide(model, x, y)
+    with pytest.raises(ValueError, match="invalid log_prob shape"):
+        vbd.VBD_ELBO().loss(model, guide, x, y)

@@ -130,3 +130,9 @@ def test_errors(prior, where, error, message):
 def test_network_without_parameters():
     with pytest.raises(ValueError, match="selects no weight of ReLU"):
         select(nn.ReLU(), A)
+
+
+def test_one_pattern_of_several_that_matches_nothing():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"where=\['cnov\*'\] matches no weight"):
+        select(net, vbd.priors.Gaussian(1.0), where=["0", "cnov*"])
