@@ -61,9 +61,10 @@ def broadcasting_faults(
                 poutine.trace(poutine.condition(model, values)).get_trace(*args, **kwargs)
         except Exception as error:  # whatever a user's code raises; it is told only if the model is asked for this
             site, value = next(iter(values.items()))
+            reason = (str(error) or repr(error)).splitlines()[0]
             faults[plate] = (
                 "the model does not broadcast over draws of its latents, which have more dimensions on their left: use "
                 "parallel=False (Predictive) or vectorize_particles=False (VBD_ELBO), or write x @ w as (x * w).sum(-1) "
-                f"with room for it; on {site!r} of shape {tuple(value.shape)} it failed: {(str(error) or repr(error)).splitlines()[0]}"
+                f"with room for it; on {site!r} of shape {tuple(value.shape)} it failed: {reason}"
             )
     return faults

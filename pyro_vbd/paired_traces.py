@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -59,7 +59,8 @@ def paired_traces(
 
     Raises:
         RuntimeError: where a weight was stated and never read.
-        ValueError: where an observed site has a shape that no plate declares (while Pyro's validation is on), and where the model has a latent that the guide does not know.
+        ValueError: where the model has a latent that the guide does not know, or (while Pyro's validation is on) an
+            observed site has a shape that no plate declares.
     """
     with LocalReparam(is_local):
         guide_trace = SampleTrace()(guide).get_trace(*args, **kwargs)
@@ -70,7 +71,7 @@ def paired_traces(
     if is_validation_enabled():
         for site in sample_sites(model_trace).values():
             if site["is_observed"]:  # a shape that no plate declares: targets (N, 1) against means (N,), say
-                check_site_shape(site, math.inf)
+                check_site_shape(site, sys.maxsize)
     return model_trace, guide_trace
 
 
