@@ -100,7 +100,7 @@ def through_pyro(net: nn.Module, x: Tensor, y: Tensor, validate: bool = True) ->
 
 def through_svi(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
     model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=NUM_DATA).to(x.device)
-    svi = pyro.infer.SVI(model, vbd.VBDGuide(model), pyro.optim.Adam({"lr": 1e-3}), vbd.VBD_ELBO())
+    svi = pyro.infer.SVI(model, vbd.VBDGuide(model), pyro.optim.Adam({"lr": 1e-3, "fused": True}), vbd.VBD_ELBO())
     return lambda: svi.step(x, y)
 
 
