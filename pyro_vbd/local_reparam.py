@@ -40,7 +40,7 @@ class LocalReparam(Messenger):
             return
         posterior = gaussian_part(msg["fn"])
         if posterior is not None:
-            msg["value"] = GaussianTensor(posterior.loc.expand(posterior.batch_shape), posterior.variance)
+            msg["value"] = GaussianTensor(posterior.loc, posterior.variance)
             msg["done"] = True
 
 

@@ -81,7 +81,8 @@ class AdditiveNormal(MeanFieldNormal):
 
     @lazy_property
     def variance(self) -> Tensor:
-        return self.log_var.exp().expand(self.batch_shape)
+        variance = self.log_var.exp()
+        return variance if variance.shape == self.batch_shape else variance.expand(self.batch_shape)
 
     @lazy_property
     def inverse_alpha(self) -> Tensor:
