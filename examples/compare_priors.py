@@ -191,23 +191,23 @@ def spread(values: list[float]) -> str:
 
 def figure(results: dict[str, list[dict[str, Any]]], y: Tensor, title: str) -> plt.Figure:
     """What removal costs, where log alpha lies, and how calibrated the probabilities are."""
-    drawing, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), constrained_layout=True)
+    drawing, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.5), constrained_layout=True)
     for name, runs in results.items():
         curve = [statistics.mean(values) for values in zip(*(run["curve"] for run in runs), strict=True)]
         remaining = [100 * (1 - share) for share in SHARES]
         left.plot(remaining, curve, marker=".", label=name)
         if "log_alpha" in runs[0]:
-            middle.hist(runs[0]["log_alpha"].numpy(), bins=80, histtype="step", density=True, label=name)
+            middle.hist(runs[0]["log_alpha"].numpy(), bins=80, histtype="step", density=True)
         confidence, accuracy = reliability(runs[0]["probs"], y)
-        right.plot(confidence, accuracy, marker=".", label=name)
+        right.plot(confidence, accuracy, marker=".")
     left.set(xscale="log", yscale="log", xlabel="weights kept, %", ylabel="error, %", title="What removal costs")
     left.invert_xaxis()
     middle.axvline(THRESHOLD, color="grey", linestyle=":")
-    middle.set(xlabel=r"$\log\alpha$", ylabel="density", yscale="log", title="Dropout rates (right of 3: removed)")
+    middle.set(yscale="log", ylabel="density", xlabel=r"$\log\alpha$, clipped at 40")
+    middle.set(title="Dropout rates (removed: beyond 3)")
     right.plot([0, 1], [0, 1], color="grey", linestyle=":")
     right.set(xlabel="confidence", ylabel="accuracy", title="Calibration")
-    for axes in (left, middle, right):
-        axes.legend(frameon=False)
+    drawing.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(results), frameon=False)
     drawing.suptitle(title)
     return drawing
 
@@ -235,6 +235,7 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--priors", nargs="+", choices=PRIORS, default=list(PRIORS))
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
     parser.add_argument("--epochs", type=int, help="default: %s" % {k: v.epochs for k, v in SETTINGS.items()})
+    parser.add_argument("--threads", type=int, help="default: 1 for digits, where more only wait; else torch's own choice")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/compare_priors"))
     parser.add_argument("--validate", action="store_true", help="evaluate on a sixth of the training set instead")
@@ -243,6 +244,8 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    if threads := options.threads or (1 if options.data == "digits" else 0):
+        torch.set_num_threads(threads)
     default = SETTINGS[options.data]
     setting = Setting(default.network, options.epochs or default.epochs, default.batch_size, default.lr)
     split = load(options.data, options.data_dir, options.validate)

@@ -35,6 +35,7 @@ class OptimalScale(nn.Module):
     def __init__(self, site: str, prior: Any, weights: list[Weight], optimum: Optimum) -> None:
         super().__init__()
         self.site, self.weights, self._optimum = site, nn.ModuleList(weights), optimum
+        self._uses = [(weight, weight.factor(site)) for weight in weights]
         self.shape: torch.Size = prior.shape()
         # a parameter that expand() has repeated is one number again
         self._hyperprior = map_tensors(base_distribution(prior), lambda v: v[(0,) * v.dim()] if not any(v.stride()) else v)
@@ -50,11 +51,10 @@ class OptimalScale(nn.Module):
     def forward(self, posteriors: Mapping[str, MeanFieldNormal], gammas: Mapping[str, Tensor]) -> Tensor:
         """Gamma, of the shape of its site, from q of the weights and the values of the other gammas."""
         total: Tensor | None = None
-        for weight in self.weights:
-            assert isinstance(weight, Weight)
+        for weight, factor in self._uses:
             squares = posteriors[weight.site].second_moment.detach()
             others = weight.scale_without(self.site, gammas)
-            part = weight.factor(self.site).total(squares if others is None else squares / others.square())
+            part = factor.total(squares if others is None else squares / others.square())
             total = part if total is None else total + part
         assert total is not None
         total = total.reshape(self.shape)
