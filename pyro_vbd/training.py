@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -19,18 +18,16 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
-from pyro_vbd.checkpoint import load_checkpoint, previous_of, save_checkpoint
+from pyro_vbd.checkpoint import save_checkpoint
 from pyro_vbd.elbo import VBD_ELBO, ELBOTerms
 from pyro_vbd.evaluation import negative_log_likelihood
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.parameters import captured_parameters
 from pyro_vbd.prototype import untouched
-from pyro_vbd.random_state import get_random_state, set_random_state
+from pyro_vbd.resume import assign, buffers, resume, run_state
 from pyro_vbd.schedules import Schedule, constant
 
 __all__ = ["Fit", "fit"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -117,7 +114,7 @@ def fit(
     base_kl_weight = elbo.kl_weight
     best: dict[str, Tensor] = {}
     if checkpoint is not None:
-        best = _resume(run, parameters, Path(checkpoint), device)
+        best = resume(run, parameters, Path(checkpoint))
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress, desc="fit", unit="epoch")
     try:
         with bar, _training(model), _training(guide):
@@ -136,13 +133,13 @@ def fit(
                     added = callback(run)
                     record.update(added if isinstance(added, dict) else {})
                 if checkpoint is not None:
-                    save_checkpoint(checkpoint, _state(run, parameters, best))
+                    save_checkpoint(checkpoint, run_state(run, parameters, best))
                 bar.update()
                 bar.set_postfix({k: f"{record[k]:.4g}" for k in ("loss", "validation") if k in record})
     finally:
         elbo.kl_weight = base_kl_weight
     if best and patience is not None:
-        _assign(parameters, model, best)
+        assign(parameters, model, best)
     return run
 
 
@@ -230,56 +227,8 @@ def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor],
     lowest = min(range(len(losses)), key=losses.__getitem__)
     if lowest == len(losses) - 1:
         run.best_epoch = lowest
-        best = {name: value.detach().clone() for name, value in {**parameters, **_buffers(run.model)}.items()}
+        best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
     run.stop = run.stop or (patience is not None and len(losses) - 1 - lowest >= patience)
-    return best
-
-
-def _buffers(model: Any) -> dict[str, Tensor]:
-    return {f"buffer {n}": b for n, b in model.named_buffers()} if isinstance(model, nn.Module) else {}
-
-
-@torch.no_grad()
-def _assign(parameters: dict[str, Tensor], model: Any, values: dict[str, Tensor]) -> None:
-    for name, value in {**parameters, **_buffers(model)}.items():
-        value.copy_(values[name])
-
-
-def _state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor]) -> dict[str, Any]:
-    return {
-        "values": {name: value.detach() for name, value in {**parameters, **_buffers(run.model)}.items()},
-        "best": best,
-        "optimizer": run.optimizer.state_dict(),
-        "random_state": get_random_state(),
-        "history": run.history,
-        "epoch": run.epoch,
-        "step": run.step,
-        "best_epoch": run.best_epoch,
-        "stop": run.stop,
-    }
-
-
-def _resume(run: Fit, parameters: dict[str, Tensor], path: Path, device: Any) -> dict[str, Tensor]:
-    """Put the state of a checkpoint into the run, if there is one; the best parameters so far."""
-    path = path if path.exists() else previous_of(path)  # killed between two renamings
-    if not path.exists():
-        return {}
-    state = load_checkpoint(path, map_location="cpu")
-    ours = {name: tuple(value.shape) for name, value in {**parameters, **_buffers(run.model)}.items()}
-    theirs = {name: tuple(value.shape) for name, value in state["values"].items()}
-    if ours != theirs:
-        differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
-        raise ValueError(
-            f"{path} holds another network: {differing[0]!r} has shape {theirs.get(differing[0], 'none')} there and "
-            f"{ours.get(differing[0], 'none')} here; pass another checkpoint path"
-        )
-    _assign(parameters, run.model, state["values"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    set_random_state(state["random_state"])
-    run.history, run.epoch, run.step = state["history"], state["epoch"], state["step"]
-    run.best_epoch, run.stop = state["best_epoch"], state["stop"]
-    logger.info("resumed from %s at epoch %d", path, run.epoch)
-    best: dict[str, Tensor] = state["best"]
     return best
 
 

@@ -23,3 +23,18 @@ def network(hidden: int = 50) -> nn.Sequential:
 
 def classifier(num_data: int, prior: vbd.priors.Prior | None = None, hidden: int = 50) -> vbd.Classifier:
     return vbd.Classifier(network(hidden), prior or vbd.priors.GaussianUniform(), num_data)
+
+
+def pair(num_data=1200, **kwargs):
+    model = classifier(num_data, **kwargs)
+    return model, vbd.VBDGuide(model)
+
+
+def values(model, guide):
+    return {**model.state_dict(), **guide.state_dict()}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
