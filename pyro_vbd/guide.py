@@ -23,7 +23,7 @@ from pyro_vbd.initial_values import matching_scale, prior_centre, small_random
 from pyro_vbd.optimal_scale import OptimalScale
 from pyro_vbd.parameters import unique_label
 from pyro_vbd.posteriors import MeanFieldNormal
-from pyro_vbd.priors.optimum import find_optimum
+from pyro_vbd.priors.optimum import Optimum, find_optimum
 from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
 from pyro_vbd.scale_factors import Weight
 from pyro_vbd.site_posteriors import (
@@ -207,16 +207,11 @@ class VBDGuide(nn.Module):
                 self.posteriors[_key(site)] = FreePosterior(label, prior_centre(node), node["fn"].support, self.init_scale)
         weights = {site: self._learned[site].distribution() for site in hierarchy.weights}
         for site in sites:  # scales last, since they start from the weights
-            if site in hierarchy.gammas - optimal:
+            if site in hierarchy.gammas and site not in optimal:
                 value = matching_scale(sites[site], hierarchy, weights)
                 self.posteriors[_key(site)] = PointPosterior(f"{self.name}.{site}", value, sites[site]["fn"].support)
-        for site in sites:
-            if site in optimal:
-                acted_on = [w for w in hierarchy.weights.values() if any(f.site == site for f in w.factors)]
-                fn = sites[site]["fn"]
-                entry = find_optimum(type(base_distribution(fn)), acted_on[0].factor(site).on)
-                assert entry is not None
-                self.optima[_key(site)] = OptimalScale(site, fn, acted_on, entry)
+        for site, optimum in optimal.items():
+            self.optima[_key(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), optimum)
         if not hasattr(self.model, "prototype"):  # a network of this library broadcasts
             with untouched(self.model):
                 self._faults = broadcasting_faults(model, self.sample(3), trace, args, kwargs)
@@ -267,15 +262,15 @@ def _check(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
                 )
 
 
-def _closed_forms(sites: Mapping[str, Any], hierarchy: Hierarchy) -> set[str]:
+def _closed_forms(sites: Mapping[str, Any], hierarchy: Hierarchy) -> dict[str, Optimum]:
     """The gammas that stand at a registered optimum: at most one factor of any weight, those with most elements first."""
-    optimal: set[str] = set()
+    optimal: dict[str, Optimum] = {}
     taken: set[str] = set()
     for site in sorted(hierarchy.fixed, key=lambda g: (-sites[g]["value"].numel(), list(sites).index(g))):
-        acted_on = [w for w in hierarchy.weights.values() if any(f.site == site for f in w.factors)]
-        roles = {w.factor(site).on for w in acted_on}
-        registered = len(roles) == 1 and find_optimum(type(base_distribution(sites[site]["fn"])), *roles) is not None
-        if registered and taken.isdisjoint(w.site for w in acted_on):
-            optimal.add(site)
-            taken.update(w.site for w in acted_on)
+        acted_on = hierarchy.acted_on(site)
+        roles = {weight.factor(site).on for weight in acted_on}
+        optimum = find_optimum(type(base_distribution(sites[site]["fn"])), *roles) if len(roles) == 1 else None
+        if optimum is not None and taken.isdisjoint(weight.site for weight in acted_on):
+            optimal[site] = optimum
+            taken.update(weight.site for weight in acted_on)
     return optimal

@@ -52,6 +52,10 @@ class Hierarchy:
     #: Latents that act on a weight's scale in a way that does not fit.
     unfit: frozenset[str]
 
+    def acted_on(self, gamma: str) -> list[Weight]:
+        """The weights of whose scales ``gamma`` is a factor."""
+        return [weight for weight in self.weights.values() if any(f.site == gamma for f in weight.factors)]
+
 
 def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarchy:
     """Find the weights of a model and the factors of their scales.

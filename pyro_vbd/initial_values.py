@@ -41,12 +41,11 @@ def matching_scale(node: Mapping[str, Any], hierarchy: Hierarchy, weights: Mappi
     """Where a learned gamma starts: the scale that the weights' means and variances have now, shared among the factors."""
     site, shape = node["name"], node["value"].shape
     estimates = []
-    for weight in hierarchy.weights.values():
-        if any(f.site == site for f in weight.factors):
-            factor = weight.factor(site)
-            mean_square = factor.total(weights[weight.site].second_moment / weight.constant.square())
-            mean_square = mean_square / factor.total(torch.ones(weight.shape).to(mean_square))
-            estimates.append(mean_square.pow(0.5 / factor.power / len(weight.factors)))
+    for weight in hierarchy.acted_on(site):
+        factor = weight.factor(site)
+        mean_square = factor.total(weights[weight.site].second_moment / weight.constant.square())
+        mean_square = mean_square / factor.total(torch.ones(weight.shape).to(mean_square))
+        estimates.append(mean_square.pow(0.5 / factor.power / len(weight.factors)))
     value = torch.stack(estimates).mean(0).reshape(shape)
     support = node["fn"].support
     inside = torch.distributions.biject_to(support)(torch.distributions.biject_to(support).inv(value))

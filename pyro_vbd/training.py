@@ -96,8 +96,8 @@ def fit(
 
     Raises:
         ValueError: for no data, arguments out of range, or a checkpoint that is damaged or of another network.
-        FloatingPointError: when the loss or a parameter is no longer finite, with the step and the site; the parameters
-            are as before the step, and the last good checkpoint stays.
+        FloatingPointError: when the loss is no longer finite, with the step and the site, and the parameters as before the
+            step; or at the end of an epoch, when a parameter is not. The last good checkpoint stays.
     """
     _check_arguments(epochs, patience, validation)
     if seed is not None:
@@ -164,8 +164,7 @@ def _epoch(run: Fit, parameters: dict[str, Tensor], data: Iterable[Any], device:
         totals["kl"] += terms.kl.item()
     if not steps:
         raise ValueError("the data gave no batch: pass a data set that is not empty and can be passed through again")
-    bad = [name for name, value in parameters.items() if not bool(value.isfinite().all())]
-    if bad:
+    if bad := _not_finite(parameters):
         raise FloatingPointError(
             f"the parameters {bad} are no longer finite after step {run.step} (epoch {run.epoch}): lower the learning rate"
             + _last_good(checkpoint)
@@ -180,13 +179,17 @@ def _diagnosis(run: Fit, terms: ELBOTerms, parameters: dict[str, Tensor], checkp
     sites = [name for name, kl in terms.kl_by_site.items() if not math.isfinite(kl.item())]
     if not math.isfinite(terms.log_likelihood.item()):
         sites.append("the log-likelihood")
-    bad = [name for name, value in parameters.items() if not bool(value.isfinite().all())]
+    bad = _not_finite(parameters)
     return (
         f"the loss is {-terms.elbo.item()} at step {run.step} (epoch {run.epoch}), from {', '.join(sites) or 'its sum'}"
         + (f", with {bad} no longer finite" if bad else "")
         + ": look at the data of this step, or lower the learning rate"
         + _last_good(checkpoint)
     )
+
+
+def _not_finite(parameters: dict[str, Tensor]) -> list[str]:
+    return [name for name, value in parameters.items() if not bool(value.isfinite().all())]
 
 
 def _last_good(checkpoint: Any) -> str:

@@ -37,9 +37,7 @@ class Permuted(nn.Module):
 # --- the log-likelihood, by hand -------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("settings", [{}, {"estimator": "weights"}, {"num_particles": 2, "vectorize_particles": True}])
-@pytest.mark.parametrize(
+with_each_kind_of_logits = pytest.mark.parametrize(
     ("make", "x_shape", "y_shape"),
     [
         (lambda: nn.Linear(3, 5), (8, 3), (8,)),
@@ -48,6 +46,11 @@ class Permuted(nn.Module):
     ],
     ids=["classes", "images", "tokens"],
 )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("settings", [{}, {"estimator": "weights"}, {"num_particles": 2, "vectorize_particles": True}])
+@with_each_kind_of_logits
 def test_class_likelihood_is_the_cross_entropy_scaled_by_n_over_b_once(make, x_shape, y_shape, settings):
     net, x, y = make(), torch.randn(x_shape), torch.randint(5, y_shape)
     value = log_likelihood(vbd.Classifier(net, PRIOR, num_data=N), x, y, **settings)
@@ -56,15 +59,7 @@ def test_class_likelihood_is_the_cross_entropy_scaled_by_n_over_b_once(make, x_s
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("ignore_index", [-100, 0, 7])
-@pytest.mark.parametrize(
-    ("make", "x_shape", "y_shape"),
-    [
-        (lambda: nn.Linear(3, 5), (8, 3), (8,)),
-        (lambda: nn.Conv2d(3, 5, 1), (8, 3, 4, 2), (8, 4, 2)),
-        (Permuted, (8, 6, 3), (8, 6)),
-    ],
-    ids=["classes", "images", "tokens"],
-)
+@with_each_kind_of_logits
 def test_ignored_positions_count_nothing(make, x_shape, y_shape, ignore_index):
     net, x, y = make(), torch.randn(x_shape), torch.randint(5, y_shape)
     y[::2] = ignore_index
