@@ -9,7 +9,7 @@ import pyro.poutine as poutine
 import torch
 
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.predict import evaluating
+from pyro_vbd.modes import in_mode
 from pyro_vbd.prototype import run_with, sample_sites
 
 __all__ = ["negative_log_likelihood"]
@@ -29,7 +29,7 @@ def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: It
     """
     total, count = 0.0, 0
     medians = None
-    with evaluating(model), evaluating(guide), poutine.block():
+    with in_mode(model, False), in_mode(guide, False), poutine.block():
         for batch in data:
             medians = guide.median(*batch) if medians is None else medians
             for site in sample_sites(run_with(medians, model, batch, {})).values():

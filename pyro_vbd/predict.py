@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,15 @@ import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
 from pyro_vbd.distributions import base_distribution
+from pyro_vbd.modes import in_mode
 from pyro_vbd.prototype import latent_sites
 
-__all__ = ["ClassPrediction", "ValuePrediction", "evaluating", "predict"]
+__all__ = ["ClassPrediction", "ValuePrediction", "predict"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def predict(
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")
     parts = []
-    with evaluating(model), evaluating(guide):
+    with in_mode(model, False), in_mode(guide, False):
         for batch in tqdm(list(_batches(x, batch_size)), disable=not progress, desc="predict"):
             sums: _Classes | _Values | None = None
             for _ in range(num_samples):
@@ -169,16 +169,3 @@ def _batches(x: Any, batch_size: int) -> Iterator[Any]:
             yield batch[0] if isinstance(batch, tuple | list) else batch
     else:
         raise ValueError(f"x is a {type(x).__name__}: pass a tensor, a tuple or dict of tensors, or a DataLoader")
-
-
-@contextmanager
-def evaluating(module: Any) -> Iterator[None]:
-    """Evaluation mode inside, and every submodule's own mode again afterwards."""
-    modes = {part: part.training for part in module.modules()} if isinstance(module, nn.Module) else {}
-    for part in modes:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

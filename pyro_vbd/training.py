@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from pyro_vbd.checkpoint import save_checkpoint
 from pyro_vbd.elbo import VBD_ELBO, ELBOTerms
 from pyro_vbd.evaluation import negative_log_likelihood
 from pyro_vbd.guide import VBDGuide
+from pyro_vbd.modes import in_mode
 from pyro_vbd.parameters import captured_parameters
 from pyro_vbd.prototype import untouched
 from pyro_vbd.resume import assign, buffers, resume, run_state
@@ -117,7 +117,7 @@ def fit(
         best = resume(run, parameters, Path(checkpoint))
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress, desc="fit", unit="epoch")
     try:
-        with bar, _training(model), _training(guide):
+        with bar, in_mode(model, True), in_mode(guide, True):
             while run.epoch < epochs and not run.stop:
                 elbo.kl_weight = base_kl_weight * kl_schedule(run.epoch, epochs)
                 rate = lr_schedule(run.epoch, epochs)
@@ -240,16 +240,3 @@ def _moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:
     for batch in data:
         batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
         yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch) if device is not None else batch
-
-
-@contextmanager
-def _training(module: Any) -> Iterator[None]:
-    """Training mode inside; a module that was in evaluation mode is in it again afterwards."""
-    was_training = getattr(module, "training", None)
-    if isinstance(module, nn.Module):
-        module.train()
-    try:
-        yield
-    finally:
-        if isinstance(module, nn.Module) and was_training is not None:
-            module.train(was_training)

@@ -1,0 +1,24 @@
+import pytest
+from torch import nn
+
+from pyro_vbd.modes import in_mode
+
+
+def fail_in_mode(net, training):
+    with in_mode(net, training):
+        assert {part.training for part in net.modules()} == {training}
+        raise KeyError
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_every_submodule_is_in_the_mode_and_then_in_its_own_again(training):
+    net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Dropout())
+    net[1].eval()
+    with pytest.raises(KeyError):
+        fail_in_mode(net, training)
+    assert [part.training for part in net.modules()] == [True, True, False, True]
+
+
+def test_a_function_is_left_alone():
+    with in_mode(lambda x: x, True):
+        pass
