@@ -6,6 +6,8 @@ from pyro_vbd import schedules as schedules
 from pyro_vbd.batches import Batches as Batches
 from pyro_vbd.checkpoint import load_checkpoint as load_checkpoint
 from pyro_vbd.checkpoint import save_checkpoint as save_checkpoint
+from pyro_vbd.compile import CompiledELBO as CompiledELBO
+from pyro_vbd.compile import compile as compile
 from pyro_vbd.elbo import VBD_ELBO as VBD_ELBO
 from pyro_vbd.elbo import ELBOTerms as ELBOTerms
 from pyro_vbd.evaluation import negative_log_likelihood as negative_log_likelihood
@@ -27,6 +29,7 @@ __all__ = [
     "VBD_ELBO",
     "Batches",
     "Classifier",
+    "CompiledELBO",
     "ELBOTerms",
     "Fit",
     "GaussianLikelihood",
@@ -34,6 +37,7 @@ __all__ = [
     "Regressor",
     "VBDGuide",
     "__version__",
+    "compile",
     "fit",
     "lift",
     "load_checkpoint",

@@ -91,7 +91,7 @@ class StochasticNetwork(nn.Module):
         flat = {name: _flatten(value, lead, self._shapes[name]) for name, value in weights.items()}
 
         def once(parts: dict[str, Any]) -> Any:
-            drawn = {name: GaussianTensor(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
+            drawn = {name: type(weights[name])(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
             output = self._call({**rest, **drawn}, inputs, kwargs)
             for name, value in drawn.items():
                 if isinstance(value, GaussianTensor):

@@ -216,7 +216,7 @@ class Regressor(SupervisedModel):
 
 def _check_inputs(x: Tensor) -> None:
     # a sum is quick to look at, and holds every NaN and infinity of its terms
-    if not math.isfinite(x.detach().sum()) and (bad := int((~x.isfinite()).sum())):
+    if not math.isfinite(x.detach().sum().item()) and (bad := int((~x.isfinite()).sum())):
         raise ValueError(f"the inputs hold {bad} values that are NaN or infinite: clean or scale the data")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from pyro_vbd.local_reparam import LocalReparam
 from pyro_vbd.network import StochasticNetwork
-from pyro_vbd.paired_traces import local_sites, paired_traces
+from pyro_vbd.paired_traces import estimator_by_site, paired_traces
 
 PRIOR = vbd.priors.GaussianUniform()
 N = 8
@@ -239,7 +239,7 @@ def test_vectorised_particles_agree_with_the_loop(name, estimator):
         ((trace, _),) = elbo._get_traces(model, guide, (), {})
         at_once = trace.nodes["_RETURN"]["value"]
         one_by_one = torch.stack(
-            [paired_traces(model, guide, (), {}, local_sites(estimator))[0].nodes["_RETURN"]["value"] for _ in range(count)]
+            [paired_traces(model, guide, (), {}, estimator_by_site(estimator))[0].nodes["_RETURN"]["value"] for _ in range(count)]
         )
     assert at_once.shape == one_by_one.shape == (count, N)
     for statistic in (lambda v: v, lambda v: (v - one_by_one.mean(0)).square()):
