@@ -19,6 +19,7 @@ from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
+from pyro_vbd.priors.sharing import is_input_first
 from pyro_vbd.selection import Where, select
 
 __all__ = ["StochasticNetwork", "lift"]
@@ -36,7 +37,8 @@ class StochasticNetwork(nn.Module):
     def __init__(self, net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where, name: str) -> None:
         super().__init__()
         self.net = copy.deepcopy(net)
-        self.priors = select(self.net, prior, where)
+        swapped = {f"{path}.weight".lstrip(".") for path, module in self.net.named_modules() if is_input_first(module)}
+        self.priors = {n: p.input_first() if n in swapped else p for n, p in select(self.net, prior, where).items()}
         self.name, self._label = name, unique_label(name or "network")
         for weight in self.priors:
             self.net.get_parameter(weight).requires_grad_(False)

@@ -13,6 +13,7 @@ from pyro.poutine.messenger import unwrap
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
 
+from pyro_vbd.exact_scale import CollapsedScales
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.local_reparam import LocalReparam
@@ -62,7 +63,7 @@ def paired_traces(
         ValueError: where the model has a latent that the guide does not know, or (while Pyro's validation is on) an
             observed site has a shape that no plate declares.
     """
-    with LocalReparam(is_local):
+    with LocalReparam(is_local), CollapsedScales():
         guide_trace = SampleTrace()(guide).get_trace(*args, **kwargs)
     model_trace = SampleTrace()(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
