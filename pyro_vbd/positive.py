@@ -230,7 +230,7 @@ class Truncated(dist.TorchDistribution):
     arg_constraints: dict[str, constraints.Constraint] = {}
 
     def __init__(self, base: dist.TorchDistribution, floor: Tensor, validate_args: bool | None = None) -> None:
-        self.base, self.floor = base, floor
+        self.base, self.floor, self._unexpanded = base, floor, (base, floor)
         super().__init__(base.batch_shape, validate_args=validate_args)
 
     @property
@@ -238,7 +238,9 @@ class Truncated(dist.TorchDistribution):
         return constraints.greater_than_eq(self.floor)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Truncated:
-        return Truncated(self.base.expand(batch_shape), self.floor.expand(batch_shape), validate_args=False)
+        other = Truncated(self.base.expand(batch_shape), self.floor.expand(batch_shape), validate_args=False)
+        other._unexpanded = self._unexpanded  # one integral for all copies
+        return other
 
     def log_prob(self, value: Tensor) -> Tensor:
         inside = self.base.log_prob(value) - self._curve(160).log_integral().to(value)
@@ -251,5 +253,5 @@ class Truncated(dist.TorchDistribution):
         return (self.floor + above.to(self.floor)).clamp_max(torch.finfo(self.floor.dtype).max)
 
     def _curve(self, nodes: int) -> Grid:
-        base, floor = map_tensors(self.base, Tensor.double), self.floor.double()
+        base, floor = map_tensors(self._unexpanded[0], Tensor.double), self._unexpanded[1].double()
         return grid(lambda x: base.log_prob(floor + x.exp()) + x, floor.detach(), nodes)
