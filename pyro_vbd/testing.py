@@ -23,6 +23,7 @@ from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import SHARING
 from pyro_vbd.quadrature import grid
 from pyro_vbd.scale_factors import Factor, Weight
+from pyro_vbd.site_posteriors import GaussianPosterior
 
 __all__ = ["CHECKS", "check_prior"]
 
@@ -76,8 +77,10 @@ class _Case:
 
         self.model, self.guide = model, VBDGuide(model, scale_posterior=scale_posterior)
         self.guide()
-        self.q = self.guide.posteriors["q/w"]
-        self.q.log_var.data.copy_(2.0 * math.log(10.0) * (spread - 2.5))  # type: ignore[union-attr]
+        posterior = self.guide._learned["w"]
+        assert isinstance(posterior, GaussianPosterior)
+        self.q = posterior
+        self.q.log_var.data.copy_(2.0 * math.log(10.0) * (spread - 2.5))
         self.scales = [scale for scale in self.guide.optima.values() if isinstance(scale, OptimalScale)]
 
     def kl(self) -> Tensor:
@@ -93,7 +96,7 @@ class _Case:
         """J of each group at given gammas: E[-log p(W | gamma)] - log p(gamma)."""
         found, gamma = self.densities(values), values[scale.site]
         own, variance = found[scale.site], found["w"].scale.square()
-        cross = 0.5 * (variance.log() + self.q.distribution().second_moment.detach() / variance)  # type: ignore[operator]
+        cross = 0.5 * (variance.log() + self.q.distribution().second_moment.detach() / variance)
         density = torch.where(own.support.check(gamma), own.log_prob(gamma), -math.inf)
         return factor_of(scale).total(cross) - density.reshape(-1)
 
@@ -157,7 +160,7 @@ def _check_optimum(prior: Prior, num_samples: int) -> str | None:
 
 def _check_kl(prior: Prior, num_samples: int) -> str | None:
     case = _Case(prior)
-    q, p = case.q.distribution(), case.densities(case.guide.median())["w"]  # type: ignore[operator]
+    q, p = case.q.distribution(), case.densities(case.guide.median())["w"]
     if isinstance(p, ImproperLogUniform):
         return "the prior is improper, and its KL defined up to a constant"
     if not type(p).__name__.endswith("Normal"):
@@ -180,7 +183,7 @@ def _check_exact(prior: Prior, num_samples: int) -> str | None:
         return str(reason)
     if not case.scales:
         return "there is no level above the weights"
-    q = case.q.distribution()  # type: ignore[operator]
+    q = case.q.distribution()
     for scale in case.scales:
         gammas = {site: value for site, value in case.guide.median().items() if site not in ("w", scale.site)}
         exact = scale({"w": q}, gammas)
@@ -215,21 +218,21 @@ def _check_gradients(prior: Prior, num_samples: int) -> str | None:
         except ValueError:
             continue
         parameters = [case.q.loc, case.q.log_var]
-        grads = torch.autograd.grad(case.kl(), parameters)  # type: ignore[arg-type]
-        kept = [parameter.detach().clone() for parameter in parameters]  # type: ignore[union-attr]
+        grads = torch.autograd.grad(case.kl(), parameters)
+        kept = [parameter.detach().clone() for parameter in parameters]
         for _ in range(3):
             ways = [torch.randn_like(value) * (value.abs() if i == 0 else 1.0) for i, value in enumerate(kept)]
             ends = []
             for step in (1e-5, -1e-5):
                 for parameter, value, way in zip(parameters, kept, ways, strict=True):
-                    parameter.data.copy_(value + step * way)  # type: ignore[union-attr,operator]
+                    parameter.data.copy_(value + step * way)
                 with torch.no_grad():
                     ends.append(case.kl().item())
             numeric = (ends[0] - ends[1]) / 2e-5
             ours = float(sum((g * way).sum() for g, way in zip(grads, ways, strict=True)))
             assert abs(ours - numeric) < 1e-5 * (1.0 + abs(ours)) + 1e-11 * abs(ends[0]) / 1e-5, (
-                f"{prior}, scale_posterior={scale_posterior!r}: the derivative of the KL is {ours:.9g}, and {numeric:.9g} by "
-                "finite differences"
+                f"{prior}, scale_posterior={scale_posterior!r}: the derivative of the KL is {ours:.9g}, and {numeric:.9g} "
+                "by finite differences"
             )
     return None
 
@@ -240,9 +243,9 @@ def _check_extremes(prior: Prior, num_samples: int) -> str | None:
         loc = torch.tensor([0.0, 1e-30, -1e-10, 1.0, -1e3], dtype=dtype)
         log_var = torch.tensor([-40.0, -20.0, -5.0, 0.0, 20.0], dtype=dtype)
         for parameter, value in ((case.q.loc, loc.repeat(5, 1)), (case.q.log_var, log_var.repeat(5, 1).T)):
-            parameter.data.copy_(value)  # type: ignore[union-attr,operator]
+            parameter.data.copy_(value)
         kl = case.kl()
-        grads = torch.autograd.grad(kl, [case.q.loc, case.q.log_var])  # type: ignore[list-item]
+        grads = torch.autograd.grad(kl, [case.q.loc, case.q.log_var])
         for what, value in (("KL", kl), ("its gradient in loc", grads[0]), ("its gradient in log_var", grads[1])):
             assert bool(value.isfinite().all()), f"{prior}: {what} is not finite in {dtype} at extreme weights: {value}"
     return None
