@@ -30,7 +30,9 @@ class _Positive(dist.TorchDistribution):
         super().__init__(getattr(self, self._names[0]).shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return type(self)(*(getattr(self, n).expand(batch_shape) for n in self._names), validate_args=False)
+        other = map_tensors(self, lambda value: value.expand(batch_shape))  # a normaliser that was found once included
+        dist.TorchDistribution.__init__(other, torch.Size(batch_shape), validate_args=False)
+        return other
 
 
 class HalfStudentT(_Positive):
@@ -121,13 +123,14 @@ class GeneralizedInverseGaussian(_Positive):
 
     def __init__(self, order: Tensor, rate: Tensor, inverse_rate: Tensor, validate_args: bool | None = None) -> None:
         super().__init__(order, rate, inverse_rate, validate_args=validate_args)
+        bessel = log_bessel_k(self.order, (self.rate * self.inverse_rate).sqrt())
+        self._log_constant = 0.5 * self.order * (self.rate / self.inverse_rate).log() - math.log(2.0) - bessel
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
         p, a, b = self.order, self.rate, self.inverse_rate
-        constant = 0.5 * p * (a / b).log() - math.log(2.0) - log_bessel_k(p, (a * b).sqrt())
-        return constant + (p - 1.0) * value.log() - 0.5 * (a * value + b / value)
+        return self._log_constant + (p - 1.0) * value.log() - 0.5 * (a * value + b / value)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
@@ -230,7 +233,8 @@ class Truncated(dist.TorchDistribution):
     arg_constraints: dict[str, constraints.Constraint] = {}
 
     def __init__(self, base: dist.TorchDistribution, floor: Tensor, validate_args: bool | None = None) -> None:
-        self.base, self.floor, self._unexpanded = base, floor, (base, floor)
+        self.base, self.floor = base, floor
+        self._log_mass = self._curve(160).log_integral().to(floor)
         super().__init__(base.batch_shape, validate_args=validate_args)
 
     @property
@@ -238,12 +242,13 @@ class Truncated(dist.TorchDistribution):
         return constraints.greater_than_eq(self.floor)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Truncated:
-        other = Truncated(self.base.expand(batch_shape), self.floor.expand(batch_shape), validate_args=False)
-        other._unexpanded = self._unexpanded  # one integral for all copies
+        other = map_tensors(self, lambda value: value.expand(batch_shape))
+        other.base = self.base.expand(batch_shape)
+        dist.TorchDistribution.__init__(other, torch.Size(batch_shape), validate_args=False)
         return other
 
     def log_prob(self, value: Tensor) -> Tensor:
-        inside = self.base.log_prob(value) - self._curve(160).log_integral().to(value)
+        inside = self.base.log_prob(value) - self._log_mass
         return torch.where(value >= self.floor, inside, -torch.inf)
 
     @torch.no_grad()
@@ -253,5 +258,5 @@ class Truncated(dist.TorchDistribution):
         return (self.floor + above.to(self.floor)).clamp_max(torch.finfo(self.floor.dtype).max)
 
     def _curve(self, nodes: int) -> Grid:
-        base, floor = map_tensors(self._unexpanded[0], Tensor.double), self._unexpanded[1].double()
+        base, floor = map_tensors(self.base, Tensor.double), self.floor.double()
         return grid(lambda x: base.log_prob(floor + x.exp()) + x, floor.detach(), nodes)
