@@ -42,8 +42,8 @@ class StudentT(HierarchicalPrior):
 
     def __init__(
         self,
-        df: Hyperparameter = 1.0,
-        scale: Hyperparameter = 1e-3,
+        df: Hyperparameter = 3.0,
+        scale: Hyperparameter = 1.0,
         *,
         per: str = "weight",
         global_scale: Hyperparameter | None = None,
