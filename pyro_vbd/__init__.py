@@ -3,6 +3,7 @@
 from pyro_vbd import monitors as monitors
 from pyro_vbd import priors as priors
 from pyro_vbd import schedules as schedules
+from pyro_vbd.arviz import to_arviz as to_arviz
 from pyro_vbd.batches import Batches as Batches
 from pyro_vbd.checkpoint import load_checkpoint as load_checkpoint
 from pyro_vbd.checkpoint import save_checkpoint as save_checkpoint
@@ -13,6 +14,7 @@ from pyro_vbd.guide import VBDGuide as VBDGuide
 from pyro_vbd.likelihoods import GaussianLikelihood as GaussianLikelihood
 from pyro_vbd.local_reparam import LocalReparam as LocalReparam
 from pyro_vbd.network import lift as lift
+from pyro_vbd.pareto_k import pareto_k as pareto_k
 from pyro_vbd.predict import predict as predict
 from pyro_vbd.relevance import masks as masks
 from pyro_vbd.relevance import point_network as point_network
@@ -40,10 +42,12 @@ __all__ = [
     "masks",
     "monitors",
     "negative_log_likelihood",
+    "pareto_k",
     "point_network",
     "predict",
     "priors",
     "save_checkpoint",
     "schedules",
     "sparsity",
+    "to_arviz",
 ]
