@@ -15,7 +15,8 @@ from torch.nn.utils import prune
 from examples.paper.cell import Job
 from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
-from examples.paper.plain import adam, train as train_plain
+from examples.paper.plain import adam
+from examples.paper.plain import train as train_plain
 from examples.paper.variational_sparsity import measure
 from pyro_vbd.schedules import linear_decay
 

@@ -85,7 +85,7 @@ def _entries(records: Mapping[Cell, Mapping[str, Any]], method: str, size: str, 
         record["metrics"]
         for cell, record in records.items()
         if (cell.method, cell.size, cell.selection) == (method, size, selection)
-    ]  # noqa: E501
+    ]
     return [metrics["picked"] for metrics in found] if selection == "validation" else found
 
 
