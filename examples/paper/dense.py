@@ -6,7 +6,7 @@ from typing import Any
 
 from examples.paper.cell import Job
 from examples.paper.networks import LENETS
-from examples.paper.picking import metrics, seconds
+from examples.paper.picking import Measure, metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
 from examples.paper.variational_sparsity import measure
@@ -15,7 +15,7 @@ from pyro_vbd.schedules import linear_decay
 __all__ = ["train"]
 
 
-def train(job: Job) -> dict[str, Any]:
+def train(job: Job, measure: Measure = measure) -> dict[str, Any]:
     """Adam on the likelihood alone."""
     recipe = job.recipe
     net = LENETS[job.cell.size]()

@@ -15,7 +15,7 @@ from examples.paper.results import Results
 __all__ = ["PROGRAMS", "render", "spread", "table_text"]
 
 #: The programs, each with its ``TABLES``.
-PROGRAMS = ("table4",)
+PROGRAMS = ("table1", "table2", "table3", "table4", "table5")
 
 HEAD = """# The paper's tables, run
 

@@ -3,7 +3,9 @@ r"""Soft weight-sharing: weights retrained under a mixture of Gaussians, and the
 Ullrich, Meeds and Welling, *Soft Weight-Sharing for Neural Network Compression*, ICLR 2017, after the tutorial released
 with it (KarenUllrich/Tutorial-SoftWeightSharingForNNCompression):
 
-.. math:: L = -\log p(D | w) - \tau \log \prod_i \sum_j \pi_j N(w_i | \mu_j, \sigma_j^2), \qquad \mu_0 = 0, \; \pi_0 \text{ fixed}
+.. math:: L = -\log p(D | w) - \tau \sum_i \log \sum_j \pi_j N(w_i | \mu_j, \sigma_j^2)
+
+with :math:`\mu_0 = 0` and :math:`\pi_0` fixed.
 """
 
 from __future__ import annotations

@@ -20,16 +20,21 @@ from examples.paper import bayesian
 from examples.paper.cell import Job
 from examples.paper.measures import error, weight_sparsity
 from examples.paper.networks import LENETS
-from examples.paper.picking import metrics, seconds
+from examples.paper.picking import Measure, metrics, seconds
 
-__all__ = ["initialise", "train"]
+__all__ = ["initialise", "measure", "train"]
 
 #: Thresholds on log alpha at which error and compression are recorded besides the one of the recipe.
 SWEEP = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 
-def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
-    """Train a LeNet under a prior; error and sparsity of the network without the removed weights."""
+def measure(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    """Error and weights left."""
+    return {"error": error(net, x, y), **weight_sparsity(net)}
+
+
+def train(job: Job, prior: vbd.priors.Prior, measure: Measure = measure) -> dict[str, Any]:
+    """Train a LeNet under a prior; the metrics of the network without the removed weights."""
     recipe = job.recipe
     net = LENETS[job.cell.size]()
     initialise(net, recipe["init_std"])
@@ -54,15 +59,10 @@ def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
         measure=measure,
     )
     found = metrics(pruned(), job.data, measure, history, begin=0.75)
-    sweep = {f"{t:g}": measure(pruned(t), job.data.x_test, job.data.y_test) for t in SWEEP}
-    found["sweep"] = {t: [m["error"], m["compression"]] for t, m in sweep.items()}
-    found["error_dense"] = error(vbd.point_network(model, guide), job.data.x_test, job.data.y_test)
+    test = job.data.x_test, job.data.y_test
+    found["sweep"] = {f"{t:g}": [error(pruned(t), *test), weight_sparsity(pruned(t))["compression"]] for t in SWEEP}
+    found["error_dense"] = error(vbd.point_network(model, guide), *test)
     return {**found, "seconds": seconds(history)}
-
-
-def measure(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
-    """Error and weights left."""
-    return {"error": error(net, x, y), **weight_sparsity(net)}
 
 
 @torch.no_grad()

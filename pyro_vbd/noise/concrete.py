@@ -17,8 +17,8 @@ _EPS = 1e-7
 class ConcreteDropout(Penalised):
     r"""A layer with dropout on its inputs, at a rate p that is learned.
 
-    .. math:: z = \mathrm{sigmoid}\Big(\tfrac1t \big(\log\tfrac{p}{1-p} + \log\tfrac{u}{1-u}\big)\Big), \quad u \sim U(0, 1),
-              \qquad \tilde x = x \odot \frac{1 - z}{1 - p}
+    .. math:: \tilde x = x \odot \frac{1 - z}{1 - p}, \qquad
+              z = \mathrm{sigmoid}\Big(\tfrac1t \big(\log\tfrac{p}{1-p} + \log\tfrac{u}{1-u}\big)\Big), \quad u \sim U(0, 1)
 
     .. math:: \mathrm{penalty} = \frac{l^2}{2}\, \frac{\lVert W \rVert^2}{1 - p} - K H(p), \qquad
               H(p) = -p\log p - (1-p)\log(1-p)
@@ -51,8 +51,8 @@ class ConcreteDropout(Penalised):
         self.temperature = (2.0 / 3.0 if self.spatial else 0.1) if temperature is None else temperature
         if self.temperature <= 0.0 or length_scale < 0.0:
             raise ValueError(
-                f"temperature={self.temperature}, length_scale={length_scale}: use a temperature above 0 and a length scale "
-                "of 0 or more"
+                f"temperature={self.temperature}, length_scale={length_scale}: use a temperature above 0 and a length "
+                "scale of 0 or more"
             )
         self.layer, self.length_scale = layer, length_scale
         self.logit = nn.Parameter(layer.weight.new_tensor(math.log(init_p / (1.0 - init_p))))

@@ -90,7 +90,7 @@ class LogNormalGate(Penalised):
         return loc, scale, (_LOW - loc) / scale, (_HIGH - loc) / scale
 
     def _log_moment(self, order: int) -> Tensor:
-        r""":math:`\log E[\theta^k] = k\mu + k^2\sigma^2/2 + \log\frac{\Phi(\beta - k\sigma) - \Phi(\alpha - k\sigma)}{Z}`."""
+        r""":math:`\log E[\theta^k] = k\mu + k^2\sigma^2/2 + \log\frac{\Phi(\beta-k\sigma) - \Phi(\alpha-k\sigma)}{Z}`."""
         loc, scale, low, high = self._standardised()
         shift = order * scale
         inside = _log_difference(high - shift, low - shift) - _log_difference(high, low)
