@@ -97,7 +97,7 @@ class Table:
     methods: Mapping[str, Method]
     columns: Mapping[str, Column]
     #: What a reader must know: the protocol, and what the paper leaves open.
-    note: str = ""
+    note: str
 
     def cells(self, seeds: Sequence[int], selection: str = "last") -> list[Cell]:
         """All cells, seed by seed, so that every row has its first seed before any has its second."""

@@ -19,7 +19,7 @@ def measured(net: nn.Module, data: Splits, measure: Measure | None) -> dict[str,
     """What an epoch's record holds of its network, where there are held-out data; else nothing."""
     if measure is None or data.x_val is None or data.y_val is None:
         return {}
-    return {"validation": measure(net, data.x_val, data.y_val), "test": measure(net, data.x_test, data.y_test)}
+    return {"held_out": measure(net, data.x_val, data.y_val), "tested": measure(net, data.x_test, data.y_test)}
 
 
 def metrics(
@@ -35,11 +35,11 @@ def metrics(
         begin: fraction of the epochs before which none is picked: for methods that are still removing weights then.
     """
     result = measure(net, data.x_test, data.y_test)
-    candidates = [e for e, r in enumerate(history) if "validation" in r and e >= begin * len(history)]
+    candidates = [e for e, r in enumerate(history) if "held_out" in r and e >= begin * len(history)]
     if candidates:
-        epoch = min(candidates, key=lambda e: history[e]["validation"]["error"])
-        validation = history[epoch]["validation"]["error"]
-        result["picked"] = {**history[epoch]["test"], "epoch": epoch, "validation_error": validation}
+        epoch = min(candidates, key=lambda e: history[e]["held_out"]["error"])
+        validation = history[epoch]["held_out"]["error"]
+        result["picked"] = {**history[epoch]["tested"], "epoch": epoch, "validation_error": validation}
     return result
 
 

@@ -22,10 +22,10 @@ HEAD = """# The paper's tables, run
 Tables 1 to 5 of Liu et al., *Variational Bayesian Dropout with a Hierarchical Prior*, CVPR 2019. The paper ran its own
 rows of Tables 4 and 5 and copied the others from earlier papers; here every row is run.
 
-Each entry is the mean over seeds and the standard deviation of a run, "±", with the number of seeds in brackets; below it
-or beside it, in italics, the paper's figure. A blank has not been run. *last* is the last epoch of a run on the whole
-training set; *picked* the epoch with the least error on held-out data, in a run that holds a sixth of the training set
-out. Nothing is chosen on test data. With fewer than five seeds no difference here is a claim.
+An entry is the mean over seeds, after "±" the standard deviation of a single run, in brackets the number of seeds, and in
+italics the paper's figure; a row or an entry without a mean has not been run. What is measured is the last epoch of a run
+on the whole training set. In a row "picked", a sixth of the training set is held out, and the epoch is the one with the
+least error on it. Nothing is chosen on test data. With fewer than five seeds no difference here is a claim.
 
 The lines in `results/` hold every run: metrics, configuration, versions, device and seconds. `python
 examples/paper/table1.py --help` (to `table5.py`) says how to run what is missing. This file is written by the programs.
@@ -52,8 +52,9 @@ def table_text(table: Table, records: Mapping[Cell, Mapping[str, Any]]) -> str:
         for size in table.sizes:
             parts.append(f"### {size}\n")
             parts.append(_grid(table, records, [(column.title, size, key) for key, column in table.columns.items()]))
-    if table.note:
-        parts.append(table.note + "\n")
+    if not records:
+        parts.append("Nothing of this table has been run yet.\n")
+    parts.append(table.note + "\n")
     return "\n".join(parts)
 
 
@@ -61,45 +62,41 @@ def _grid(table: Table, records: Mapping[Cell, Mapping[str, Any]], across: Seque
     """Rows of methods; columns of (heading, size, metric)."""
     lines = ["| | " + " | ".join(heading for heading, _, _ in across) + " |", "|---" * (len(across) + 1) + "|"]
     for name, method in table.methods.items():
-        if not any(size in method.recipes or size in method.paper for _, size, _ in across):
-            continue
-        for selection in ("last", "validation"):
-            cells = [_entries(records, name, size, selection) for _, size, _ in across]
-            if selection == "validation" and not any(cells):
-                continue
-            entries = []
-            for (_, size, key), found in zip(across, cells, strict=True):
-                measured = spread([metrics[key] for metrics in found if key in metrics], table.columns[key])
-                printed = method.paper.get(size, {}).get(key) if selection == "last" else None
-                entries.append(
-                    " ".join(part for part in (measured, f"*{_joined(printed)}*" if printed is not None else "") if part)
-                )
-            title = method.title if selection == "last" else f"{method.title}, picked"
-            lines.append(f"| {title} | " + " | ".join(entries) + " |")
+        last = [_entry(records, name, size, "last", key, table.columns[key]) for _, size, key in across]
+        printed = [_printed(method.paper.get(size, {}).get(key), table.columns[key]) for _, size, key in across]
+        entries = [" ".join(filter(None, pair)) for pair in zip(last, printed, strict=True)]
+        lines.append(f"| {method.title} | " + " | ".join(entries) + " |")
+        picked = [_entry(records, name, size, "validation", key, table.columns[key]) for _, size, key in across]
+        if any(picked):
+            lines.append(f"| {method.title}, picked | " + " | ".join(picked) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _entries(records: Mapping[Cell, Mapping[str, Any]], method: str, size: str, selection: str) -> list[Mapping[str, Any]]:
-    """The metrics of all seeds of a method and size; in runs with held-out data those of the picked epoch."""
-    found = [
-        record["metrics"]
-        for cell, record in records.items()
-        if (cell.method, cell.size, cell.selection) == (method, size, selection)
-    ]
-    return [metrics["picked"] for metrics in found] if selection == "validation" else found
+def _entry(
+    records: Mapping[Cell, Mapping[str, Any]], method: str, size: str, selection: str, key: str, column: Column
+) -> str:
+    """What was measured over all seeds; in runs with held-out data, at the picked epoch."""
+    found = [r["metrics"] for c, r in records.items() if (c.method, c.size, c.selection) == (method, size, selection)]
+    metrics = [m["picked"] for m in found] if selection == "validation" else found
+    return spread([m[key] for m in metrics], column)
+
+
+def _printed(figure: Any, column: Column) -> str:
+    """The paper's figure, with the digits of the column."""
+    if figure is None:
+        return ""
+    if isinstance(figure, list | tuple):
+        return f"*{'-'.join(f'{part:g}' for part in figure)}*"
+    return f"*{figure:.{column.digits}f}*" if isinstance(figure, float) else f"*{figure}*"
 
 
 def spread(values: Sequence[Any], column: Column) -> str:
-    """Mean, standard deviation and number of seeds; of lists, element by element, joined by dashes."""
+    """Mean, standard deviation and number of seeds; of lists, the means element by element, joined by dashes."""
     if not values:
         return ""
     if isinstance(values[0], list | tuple):
         means = [statistics.mean(parts) for parts in zip(*values, strict=True)]
-        return f"{_joined([f'{mean:.{column.digits}f}' for mean in means])} ({len(values)})"
+        return f"{'-'.join(f'{mean:.{column.digits}f}' for mean in means)} ({len(values)})"
     mean = f"{statistics.mean(values):.{column.digits}f}"
     deviation = f" ± {statistics.stdev(values):.{column.digits}f}" if len(values) > 1 else ""
     return f"{mean}{deviation} ({len(values)})"
-
-
-def _joined(value: Any) -> str:
-    return "-".join(str(part) for part in value) if isinstance(value, list | tuple) else str(value)

@@ -44,7 +44,7 @@ def run_cells(table: Table, options: argparse.Namespace, position: int = 0) -> i
     pyro.enable_validation(False)
     torch.set_num_threads(options.threads)
     results = Results(options.results, table.name)
-    data: dict[str, Splits] = {}
+    data: Splits | None = None
     failed = 0
     for cell in wanted(table, options):
         check_configuration(table, cell, results, options)
@@ -52,13 +52,23 @@ def run_cells(table: Table, options: argparse.Namespace, position: int = 0) -> i
             if not ours:
                 continue
             try:
-                if cell.selection not in data:
-                    data = {cell.selection: load_splits(table.data, options.data_dir, cell.selection, options.device)}
-                results.add(cell, run_cell(table, cell, data[cell.selection], options, position))
+                data = data or data_of(table, options)
+                results.add(cell, run_cell(table, cell, data, options, position))
             except Exception:
                 logger.exception("%s failed; the other cells go on", cell)
                 failed += 1
     return failed
+
+
+def data_of(table: Table, options: argparse.Namespace) -> Splits:
+    """The table's data, loaded when the first cell needs them; the program ends if they are not to be had."""
+    try:
+        return load_splits(table.data, options.data_dir, options.selection, options.device)
+    except (OSError, RuntimeError) as error:
+        raise SystemExit(
+            f"the data of table {table.name}, {table.data}, are neither in {options.data_dir} nor to be fetched ({error}): "
+            "pass --data-dir; until then its cells stay empty"
+        ) from error
 
 
 def wanted(table: Table, options: argparse.Namespace) -> list[Cell]:

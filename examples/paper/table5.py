@@ -63,8 +63,8 @@ METHODS = {
         "Structured sparsity learning",
         structured_sparsity.train,
         {
-            FC: {**PLAIN, "lasso": 0.5, "lambda": 1e-3, "tune_lr": 0.3},
-            CONV: {**PLAIN, "lasso": 0.5, "lambda": 1e-3, "tune_lr": 0.3},
+            FC: {**PLAIN, "lasso": 0.5, "lambda": 0.1, "tune_lr": 0.3},
+            CONV: {**PLAIN, "lasso": 0.5, "lambda": 0.1, "tune_lr": 0.3},
         },
         PRINTED["ssl"],
         "Wen et al. 2016",

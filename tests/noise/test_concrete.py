@@ -55,7 +55,7 @@ def test_the_spatial_form_drops_whole_channels():
     assert torch.equal(channels.amin(2), channels.amax(2))
     assert channels.unique().numel() > 1
     entropy = math.log(2)
-    squares = float(layer.weight.square().sum())
+    squares = layer.weight.square().sum().item()
     assert net.penalty().item() == pytest.approx(0.5e-4 * squares / 0.5 - 4 * entropy, rel=1e-5)
 
 
