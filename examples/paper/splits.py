@@ -35,6 +35,6 @@ def load_splits(name: str, folder: Path, selection: str, device: torch.device) -
     test = split.x_eval.to(device), split.y_eval.to(device)
     if selection == "last":
         return Splits(x, y, *test)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0)).to(device)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0), device="cpu").to(device)
     held_out, kept = order[: len(x) // 6], order[len(x) // 6 :]
     return Splits(x[kept], y[kept], *test, x[held_out], y[held_out])

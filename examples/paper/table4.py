@@ -51,7 +51,16 @@ METHODS = {
         "Dynamic network surgery",
         network_surgery.train,
         {
-            size: {**PLAIN, "sparsity": share, "dense": 0.4, "surgery_lr": 1e-3, "weight_decay": 1e-5, "last_update": 14000}
+            size: {
+                "epochs": 200,
+                "batch_size": 100,
+                "lr": 1e-2,
+                "momentum": 0.9,
+                "weight_decay": 5e-4,
+                "sparsity": share,
+                "dense": 0.4,
+                "last_update": 14000,
+            }  # fmt: skip
             for size, share in DNS.items()
         },
         {FC: paper(1.99, 56, [98.2, 98.2, 94.5]), CONV: paper(0.91, 111, [86, 97, 99.3, 96])},
@@ -67,7 +76,7 @@ METHODS = {
                 "components": 17,
                 "pi_zero": 0.999,
                 "tau": 0.005,
-                "mixture_lr": 5e-4,
+                "mixture_lr": 3e-3,
                 "retrain_lr": 5e-4,
             }
             for size in (FC, CONV)

@@ -18,7 +18,7 @@ def images(count, shape, rng):
 def write_mnist(folder: Path, train=300, test=100):
     rng = np.random.default_rng(0)
     raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True)
+    raw.mkdir(parents=True, exist_ok=True)
     for name, count in (("train", train), ("t10k", test)):
         x, y = images(count, (28, 28), rng)
         (raw / f"{name}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, count, 28, 28) + x.tobytes())
@@ -28,7 +28,7 @@ def write_mnist(folder: Path, train=300, test=100):
 def write_cifar10(folder: Path, train=50, test=100):
     rng = np.random.default_rng(0)
     binary = folder / "cifar-10-batches-bin"
-    binary.mkdir(parents=True)
+    binary.mkdir(parents=True, exist_ok=True)
     for name, count in [*((f"data_batch_{i}", train) for i in range(1, 6)), ("test_batch", test)]:
         x, y = images(count, (3, 32, 32), rng)
         (binary / f"{name}.bin").write_bytes(np.concatenate([y[:, None], x.reshape(count, -1)], 1).tobytes())
