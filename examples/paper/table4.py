@@ -60,7 +60,7 @@ METHODS = {
                 "sparsity": share,
                 "dense": 0.4,
                 "last_update": 14000,
-            }  # fmt: skip
+            }
             for size, share in DNS.items()
         },
         {FC: paper(1.99, 56, [98.2, 98.2, 94.5]), CONV: paper(0.91, 111, [86, 97, 99.3, 96])},
