@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -54,8 +55,15 @@ def table_text(table: Table, records: Mapping[Cell, Mapping[str, Any]]) -> str:
             parts.append(_grid(table, records, [(column.title, size, key) for key, column in table.columns.items()]))
     if not records:
         parts.append("Nothing of this table has been run yet.\n")
-    parts.append(table.note + "\n")
+    parts.append(_paragraph(table.note))
+    sources = [f"{method.title}: {method.source}" for method in table.methods.values() if method.source]
+    if sources:
+        parts.append(_paragraph(f"Sources. {'; '.join(sources)}."))
     return "\n".join(parts)
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _grid(table: Table, records: Mapping[Cell, Mapping[str, Any]], across: Sequence[tuple[str, str, str]]) -> str:

@@ -24,14 +24,13 @@ class Results:
     A cell is claimed by a lock that the system lets go when its holder dies, at whatever moment: no cell stays claimed.
 
     Args:
-        folder: where the results lie; made if it is not there.
+        folder: where the results lie; made when the first cell is claimed.
         table: the table's name.
     """
 
     def __init__(self, folder: Path, table: str) -> None:
         self.path = folder / f"table{table}.jsonl"
         self.claims = folder / ".claims"
-        self.claims.mkdir(parents=True, exist_ok=True)
 
     def records(self) -> dict[Cell, dict[str, Any]]:
         """The record of every cell that has run.
@@ -57,7 +56,7 @@ class Results:
     @contextmanager
     def claim(self, cell: Cell) -> Iterator[bool]:
         """Inside, whether the cell is ours to run: nobody else is at work on it, and it has not run."""
-        lock = FileLock(self.claims / f"{cell.slug}.lock")
+        lock = self._lock(cell.slug)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -70,9 +69,13 @@ class Results:
 
     def add(self, cell: Cell, record: dict[str, Any]) -> None:
         """Add the record of a cell that is claimed, in the order of the cells: the file is written anew and renamed."""
-        with FileLock(self.claims / f"{self.path.name}.lock"):
+        with self._lock(self.path.name):
             records = {**self.records(), cell: {**{key: getattr(cell, key) for key in _KEY}, **record}}
             in_order = sorted(records, key=lambda c: (c.method, c.size, c.selection, c.seed))
             temporary = self.path.with_name(f".{self.path.name}")
             temporary.write_text("".join(json.dumps(records[c]) + "\n" for c in in_order))
             os.replace(temporary, self.path)
+
+    def _lock(self, name: str) -> FileLock:
+        self.claims.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.claims / f"{name}.lock")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from examples.paper import rendering
@@ -25,6 +27,13 @@ def test_sizes_across_with_the_papers_figures():
     assert "| B | *1.60* |  |" in text
     assert text.splitlines()[0] == "## Table toy. A toy"
     assert "A note." in text
+    assert "Sources." not in text
+
+
+def test_sources():
+    made = table()
+    made.methods["a"] = dataclasses.replace(made.methods["a"], source="Somebody 2012")
+    assert "Sources. A: Somebody 2012." in table_text(made, {})
 
 
 def test_several_columns_make_a_block_for_each_size():
