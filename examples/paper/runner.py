@@ -7,6 +7,8 @@ epoch, and is run by one runner only.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
 import multiprocessing
 import platform
@@ -53,7 +55,9 @@ def run_cells(table: Table, options: argparse.Namespace, position: int = 0) -> i
                 continue
             try:
                 data = data or data_of(table, options)
-                results.add(cell, run_cell(table, cell, data, options, position))
+                folder = work_folder(cell, configuration(table, cell, options), options)
+                results.add(cell, run_cell(table, cell, data, folder, options, position))
+                shutil.rmtree(folder, ignore_errors=True)  # its checkpoints are of no more use
             except Exception:
                 logger.exception("%s failed; the other cells go on", cell)
                 failed += 1
@@ -86,7 +90,8 @@ def wanted(table: Table, options: argparse.Namespace) -> list[Cell]:
 def configuration(table: Table, cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
     """What a cell is trained with: its recipe, with ``--epochs`` in it."""
     recipe = dict(table.methods[cell.method].recipes[cell.size])
-    return {**recipe, "epochs": options.epochs} if options.epochs else recipe
+    recipe = {**recipe, "epochs": options.epochs} if options.epochs else recipe
+    return json.loads(json.dumps(recipe))  # as a record holds it
 
 
 def check_configuration(table: Table, cell: Cell, results: Results, options: argparse.Namespace) -> None:
@@ -102,10 +107,17 @@ def check_configuration(table: Table, cell: Cell, results: Results, options: arg
         )
 
 
-def run_cell(table: Table, cell: Cell, data: Splits, options: argparse.Namespace, position: int) -> dict[str, Any]:
+def work_folder(cell: Cell, recipe: Mapping[str, Any], options: argparse.Namespace) -> Path:
+    """The folder of a cell's checkpoints: another one for another configuration, which could not go on from them."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    return Path(options.work, f"{cell.slug}_{digest[:8]}")
+
+
+def run_cell(
+    table: Table, cell: Cell, data: Splits, folder: Path, options: argparse.Namespace, position: int
+) -> dict[str, Any]:
     """Train one cell from where it was left, and make its record."""
     recipe = configuration(table, cell, options)
-    folder = options.work / cell.slug
     with tqdm(total=recipe["epochs"], desc=str(cell), unit="epoch", position=position, disable=options.quiet) as bar:
         pyro.clear_param_store()
         pyro.set_rng_seed(cell.seed)
@@ -113,16 +125,15 @@ def run_cell(table: Table, cell: Cell, data: Splits, options: argparse.Namespace
         job = Job(cell, recipe, data, folder, options.compile, bar.update)
         found = table.methods[cell.method].train(job)
         bar.set_postfix_str(f"error {found['error']:.2f}%")
-    record = {
-        "metrics": found,
+    seconds = found.pop("seconds", time.perf_counter() - start)
+    return {
+        "metrics": _rounded(found),
         "configuration": recipe,
-        "seconds": round(found.pop("seconds", time.perf_counter() - start), 1),
+        "seconds": round(seconds, 1),
         "device": device_name(options.device),
         "versions": {"pyro_vbd": vbd.__version__, "torch": torch.__version__, "pyro": pyro.__version__},
         "compiled": options.compile,
     }
-    shutil.rmtree(folder, ignore_errors=True)  # once the record is made, the checkpoints are of no use
-    return _rounded(record)
 
 
 def device_name(device: torch.device) -> str:

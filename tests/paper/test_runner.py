@@ -11,7 +11,7 @@ import pytest
 import pyro_vbd as vbd
 from examples.paper import table4, table5
 from examples.paper.results import Results
-from examples.paper.runner import run_cells, wanted
+from examples.paper.runner import run_cells, wanted, work_folder
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
 
@@ -61,6 +61,25 @@ def test_a_record_of_another_configuration_is_refused(folder):
     run_cells(toy, options(toy, folder))
     with pytest.raises(ValueError, match=r"holds toy a 1 seed 0 with \{'epochs': 3\}, where this run has \{'epochs': 5\}"):
         run_cells(toy, options(toy, folder, "--epochs", "5"))
+
+
+def test_checkpoints_of_another_configuration_are_not_gone_on_from(tmp_path):
+    toy = table()
+    first = work_folder(cell(), {"epochs": 3, "lr": 0.1}, options(toy, tmp_path))
+    assert work_folder(cell(), {"lr": 0.1, "epochs": 3}, options(toy, tmp_path)) == first
+    assert work_folder(cell(), {"epochs": 4, "lr": 0.1}, options(toy, tmp_path)) != first
+    assert work_folder(cell(seed=1), {"epochs": 3, "lr": 0.1}, options(toy, tmp_path)) != first
+
+
+def test_checkpoints_go_only_when_the_record_is_written(folder, monkeypatch):
+    (four,) = table4.TABLES
+    chosen = options(four, folder, "--only", "original", "--sizes", "lenet-300-100", "--epochs", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "add", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        assert run_cells(four, chosen) == 1
+    assert list((folder / "work").rglob("dense.ckpt"))
+    assert run_cells(four, chosen) == 0
+    assert not list((folder / "work").glob("*"))
 
 
 def test_a_cell_that_fails_leaves_no_record_and_the_others_go_on(folder, caplog):
