@@ -35,9 +35,10 @@ class AdversarialDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
+        # drawn also where another one takes its place: the noise behind this layer is then the same
+        mask = torch.empty_like(x).bernoulli_(1.0 - self.p) if self.p else torch.ones_like(x)
         if self._mask is not None:
             return x * self._mask
-        mask = torch.empty_like(x).bernoulli_(1.0 - self.p) if self.p else torch.ones_like(x)
         self._recorded = mask.requires_grad_()
         return x * mask / (1.0 - self.p)
 
@@ -83,8 +84,6 @@ def adversarial_loss(
     try:
         for layer, mask, gradient in zip(layers, masks, gradients, strict=True):
             layer._mask = adversarial_mask(mask.detach(), gradient, layer.delta)
-            if layer.p:  # its own draw is not needed, but what follows it in the random state must be the same
-                torch.empty_like(mask).bernoulli_(1.0 - layer.p)
         return plain + weight * loss(net(x), y)
     finally:
         for layer in layers:

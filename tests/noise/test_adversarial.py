@@ -53,6 +53,28 @@ def test_other_noise_is_the_same_in_both_runs_of_the_adversary():
     assert losses[0] != losses[1]
 
 
+class Probe(nn.Module):
+    """Records the noise that a layer here would draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(torch.rand(3))
+        return x
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_noise_before_and_behind_the_adversary_is_the_same(p):
+    net = nn.Sequential(Probe(), AdversarialDropout(0.2, p), Probe(), nn.Linear(6, 3))
+    adversarial_loss(net, torch.randn(5, 6), torch.randint(3, (5,)))
+    for probe in (net[0], net[2]):
+        first, looked_at, adversarial = probe.seen
+        assert torch.equal(looked_at, adversarial)
+        assert not torch.equal(first, looked_at)
+
+
 def test_the_weight_and_the_gradient():
     net = network()
     net[1].p = 0.0

@@ -46,7 +46,7 @@ def test_the_penalty_by_hand(float64):
 
 
 def test_the_spatial_form_drops_whole_channels():
-    layer = nn.Conv2d(4, 1, 1, bias=False)
+    layer = nn.Conv2d(4, 1, 3, bias=False)
     net = ConcreteDropout(layer, init_p=0.5, temperature=1e-4)
     seen = []
     layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
