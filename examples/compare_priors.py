@@ -56,6 +56,7 @@ SETTINGS = {
     "mnist": Setting(lenet_300_100, epochs=40, batch_size=100, lr=1e-3),
     "fashion-mnist": Setting(lenet_300_100, epochs=40, batch_size=100, lr=1e-3),
     "cifar10": Setting(convnet, epochs=40, batch_size=100, lr=1e-3),
+    "svhn": Setting(convnet, epochs=40, batch_size=100, lr=1e-3),
 }
 
 PRIORS: dict[str, Callable[[], vbd.priors.Prior] | None] = {

@@ -55,9 +55,20 @@ def cifar10(folder: Path) -> Split:
         split = Split(x, y, x_test, y_test)
     else:
         split = _torchvision("CIFAR10", folder)
-    mean = split.x.mean((0, 2, 3), keepdim=True)
-    deviation = split.x.std((0, 2, 3), keepdim=True)
-    return Split((split.x - mean) / deviation, split.y, (split.x_eval - mean) / deviation, split.y_eval)
+    return _standardised(split)
+
+
+def svhn(folder: Path) -> Split:
+    """73,257 and 26,032 house numbers, colour pictures of 32x32 pixels, standardised; the extra set is left out."""
+    parts: list[Tensor] = []
+    for part in ("train", "test"):
+        file = folder / f"{part}_32x32.mat"
+        if not file.exists():
+            from torchvision import datasets
+
+            datasets.SVHN(folder, split=part, download=True)
+        parts += _svhn_images(file)
+    return _standardised(Split(*parts))
 
 
 LOADERS: dict[str, Callable[[Path], Split]] = {
@@ -65,6 +76,7 @@ LOADERS: dict[str, Callable[[Path], Split]] = {
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
+    "svhn": svhn,
 }
 
 
@@ -88,6 +100,22 @@ def _torchvision(name: str, folder: Path) -> Split:
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
         parts += [images, torch.as_tensor(found.targets)]
     return Split(*parts)
+
+
+def _standardised(split: Split) -> Split:
+    """Each channel at mean 0 and standard deviation 1 over the training images."""
+    mean = split.x.mean((0, 2, 3), keepdim=True)
+    deviation = split.x.std((0, 2, 3), keepdim=True)
+    return Split((split.x - mean) / deviation, split.y, (split.x_eval - mean) / deviation, split.y_eval)
+
+
+def _svhn_images(path: Path) -> tuple[Tensor, Tensor]:
+    """Images of shape (32, 32, 3, N) and labels from 1 to 10, where 10 stands for the digit 0."""
+    from scipy.io import loadmat
+
+    content = loadmat(path)
+    images = torch.from_numpy(np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1)))
+    return images.float() / 255.0, torch.from_numpy(content["y"].astype(np.int64).squeeze(1) % 10)
 
 
 def _cifar_records(path: Path) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Variational Bayesian dropout with hierarchical priors, for Pyro: sparse and calibrated Bayesian neural networks."""
 
 from pyro_vbd import monitors as monitors
+from pyro_vbd import noise as noise
 from pyro_vbd import priors as priors
 from pyro_vbd import schedules as schedules
 from pyro_vbd.arviz import to_arviz as to_arviz
@@ -42,6 +43,7 @@ __all__ = [
     "masks",
     "monitors",
     "negative_log_likelihood",
+    "noise",
     "pareto_k",
     "point_network",
     "predict",

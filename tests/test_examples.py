@@ -7,15 +7,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.paper.small_data import write_cifar10, write_mnist, write_svhn
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+#: The paper's tables, on small random data, into a folder of their own.
+PAPER = ["--data-dir", "{out}/data", "--results", "{out}/results", "--work", "{out}/work", "--device", "{device}",
+         "--epochs", "1", "--quiet"]  # fmt: skip
 
 COMMANDS = {
     "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--out", "{out}", "--device", "{device}"],
     "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
+    "paper/table1.py": [*PAPER, "--sizes", "100"],
+    "paper/table2.py": [*PAPER, "--sizes", "1", "--only", "adversarial", "concrete", "vbd"],
+    "paper/table3.py": [*PAPER, "--only", "gaussian", "vd"],
+    "paper/table4.py": [*PAPER, "--sizes", "lenet-5"],
+    "paper/table5.py": [*PAPER, "--selection", "validation"],
+    "paper/render.py": ["--results", "{out}/results"],
 }
 
 
 def run(program: str, tmp_path: Path, device, *extra: str) -> str:
+    if program.startswith("paper/table"):
+        for write in (write_mnist, write_cifar10, write_svhn):
+            write(tmp_path / "data", train=60, test=20)
     flags = [flag.format(out=tmp_path, device=device) for flag in COMMANDS[program]]
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / program), *flags, *extra],
