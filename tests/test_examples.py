@@ -10,7 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
-    "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--out", "{out}", "--device", "{device}"],
+    "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--jobs", "1", "--out", "{out}", "--device", "{device}"],
     "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
 }
 
