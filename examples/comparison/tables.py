@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from measures.leave_one_out import GOOD_K, compare, verdict
+from measures.leave_one_out import GOOD_K, compare, pointwise, too_heavy, verdict
 from reporting import spread
 
 from comparison.runs import Run
@@ -43,8 +42,8 @@ def tables(results: Mapping[str, Sequence[Run]], strange: str) -> str:
     for runs in results.values():
         for run in runs:
             if "loo" in run:
-                k = np.asarray(run["loo"].pareto_k)
-                run["elpd"], run["bad_k"] = float(np.asarray(run["loo"].loo_i).mean()), 100 * float((k > GOOD_K).mean())
+                run["elpd"] = float(pointwise(run["loo"]).mean())
+                run["bad_k"] = 100 * float(too_heavy(run["loo"]).mean())
     parts = [_table(PREDICTIONS, results), _table(WEIGHTS, results), NOTES.format(strange=strange)]
     estimates = {name: runs[0]["loo"] for name, runs in results.items() if "loo" in runs[0]}
     if len(estimates) > 1:

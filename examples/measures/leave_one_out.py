@@ -14,7 +14,7 @@ from torch import Tensor
 
 import pyro_vbd as vbd
 
-__all__ = ["GOOD_K", "compare", "inference_data", "leave_one_out", "verdict"]
+__all__ = ["GOOD_K", "compare", "inference_data", "leave_one_out", "pointwise", "too_heavy", "verdict"]
 
 #: Beyond it the importance weights of a datum have too heavy a tail for its estimate to be trusted (Vehtari et al. 2024).
 GOOD_K = 0.7
@@ -41,6 +41,17 @@ def leave_one_out(data: Any) -> Any:
         return az.loo(data, pointwise=True, reff=1.0)
 
 
+def pointwise(found: Any) -> np.ndarray:
+    """The expected log predictive density of each datum, in nats."""
+    values = getattr(found, "loo_i", None)  # ArviZ 1 calls it elpd_i
+    return np.asarray(found.elpd_i if values is None else values)
+
+
+def too_heavy(found: Any) -> np.ndarray:
+    """Which data have a Pareto k beyond :data:`GOOD_K`."""
+    return np.asarray(found.pareto_k) > GOOD_K
+
+
 def compare(estimates: Mapping[str, Any]) -> str:
     """ArviZ's table: the expected log predictive density of each model, and its difference from the best."""
     with warnings.catch_warnings():
@@ -50,9 +61,8 @@ def compare(estimates: Mapping[str, Any]) -> str:
 
 def verdict(estimates: Mapping[str, Any]) -> str:
     """Which estimates can be trusted, in words."""
-    counts = {name: int((np.asarray(found.pareto_k) > GOOD_K).sum()) for name, found in estimates.items()}
-    total = max((np.asarray(found.pareto_k).size for found in estimates.values()), default=0)
-    bad = [f"{name} ({count} of {total})" for name, count in counts.items() if count]
+    heavy = {name: too_heavy(found) for name, found in estimates.items()}
+    bad = [f"{name} ({found.sum()} of {found.size})" for name, found in heavy.items() if found.any()]
     if not bad:
         return f"Pareto k is below {GOOD_K} throughout."
     return f"UNRELIABLE, with data whose Pareto k exceeds {GOOD_K}: {', '.join(bad)}."
