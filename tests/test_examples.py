@@ -10,7 +10,20 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
-    "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--jobs", "1", "--out", "{out}", "--device", "{device}"],
+    "calibration.py": [
+        "--epochs",
+        "4",
+        "--seeds",
+        "2",
+        "--data",
+        "diabetes",
+        "iris",
+        "--out",
+        "{out}",
+        "--device",
+        "{device}",
+    ],
+    "compare_priors.py": ["--epochs", "1", "--seeds", "1", "--jobs", "1", "--out", "{out}", "--device", "{device}"],
     "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
 }
 
@@ -37,7 +50,7 @@ def test_runs(program, tmp_path, device):
 
 def test_compare_priors_writes_a_table_and_a_figure(tmp_path, device):
     pytest.importorskip("sklearn")
-    printed = run("compare_priors.py", tmp_path, device, "--priors", "vbd", "deterministic", "--validate")
+    printed = run("compare_priors.py", tmp_path, device, "--priors", "vbd", "deterministic", "--validate", "--seeds", "2")
     assert "error %" in printed
     assert (tmp_path / "digits.png").stat().st_size > 10_000
     results = json.loads((tmp_path / "digits.json").read_text())

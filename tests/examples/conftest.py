@@ -5,6 +5,6 @@ from pathlib import Path
 
 import pytest
 
-for package in ("arviz", "sklearn", "torchmetrics"):
+for package in ("arviz", "matplotlib", "sklearn", "torchmetrics"):
     pytest.importorskip(package)
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
