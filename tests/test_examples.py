@@ -10,21 +10,9 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
-    "calibration.py": [
-        "--epochs",
-        "4",
-        "--seeds",
-        "2",
-        "--data",
-        "diabetes",
-        "iris",
-        "--out",
-        "{out}",
-        "--device",
-        "{device}",
-    ],
-    "compare_priors.py": ["--epochs", "1", "--seeds", "1", "--jobs", "1", "--out", "{out}", "--device", "{device}"],
-    "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
+    "calibration.py": "--epochs 2 --seeds 2 --data diabetes iris --out {out} --device {device}".split(),
+    "compare_priors.py": "--epochs 1 --seeds 1 --jobs 1 --out {out} --device {device}".split(),
+    "benchmarks/step_time.py": "--rounds 1 --burst 1 --nets mlp --device {device}".split(),
 }
 
 
