@@ -196,6 +196,7 @@ class TwoPoint(_Positive):
     """
 
     arg_constraints = {"low": constraints.positive, "high": constraints.positive, "probability": constraints.unit_interval}
+    has_enumerate_support = True
     _names = ("low", "high", "probability")
     low: Tensor
     high: Tensor
@@ -213,6 +214,13 @@ class TwoPoint(_Positive):
     def log_prob(self, value: Tensor) -> Tensor:
         off = torch.where(value == self.low, torch.log1p(-self.probability), -torch.inf)
         return torch.where(value == self.high, self.probability.log(), off)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """The two points, in front."""
+        low, high = (
+            (self.low, self.high) if expand else (v.reshape(-1)[:1].reshape((1,) * v.dim()) for v in (self.low, self.high))
+        )
+        return torch.stack([low, high])
 
     def posterior_quantile(self, log_weight: Callable[[Tensor], Tensor], probability: Tensor) -> Tensor:
         """Quantile of the two points' masses times exp(log_weight), which no grid can find."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pyro.distributions as dist
-
 from pyro_vbd import priors
 
 __all__ = ["DEFAULT", "FAMILIES"]
@@ -15,9 +13,21 @@ FAMILIES: dict[str, Callable[[], priors.Prior] | None] = {
     "vbd": priors.GaussianUniform,
     "vd": priors.LogUniform,
     "gaussian": priors.Gaussian,
-    "half-cauchy": lambda: priors.ScaleMixture(dist.HalfCauchy(1.0), on="scale"),
+    "horseshoe": priors.Horseshoe,
+    "regularized-horseshoe": priors.RegularizedHorseshoe,
+    "half-t": priors.HalfStudentT,
+    "half-normal": priors.HalfNormal,
+    "pc": priors.PCPrior,
+    "laplace": priors.Laplace,
+    "normal-gamma": lambda: priors.NormalGamma(2.0, 0.5),
+    "gig": priors.GeneralizedInverseGaussian,
+    "beta-prime": priors.BetaPrime,
+    "student-t": priors.StudentT,
+    "gamma-precision": priors.GammaPrecision,
+    "jeffreys": priors.Jeffreys,
+    "spike-and-slab": priors.SpikeAndSlab,
     "deterministic": None,
 }
 
 #: What is compared when nothing else is asked for.
-DEFAULT = ["vbd", "vd", "half-cauchy", "gaussian", "deterministic"]
+DEFAULT = ["vbd", "vd", "horseshoe", "gaussian", "deterministic"]

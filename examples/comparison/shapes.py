@@ -140,10 +140,11 @@ def _median(prior: Prior, name: str) -> Tensor:
 def _grid(hyperprior: Any) -> tuple[Tensor, Tensor]:
     """Points of gamma's support, and the log width of each; atoms have none."""
     support = hyperprior.support
-    if support.is_discrete:
-        atoms = hyperprior.enumerate_support(expand=False).reshape(-1).double()
+    if hyperprior.has_enumerate_support:
+        atoms = hyperprior.enumerate_support(expand=False).reshape(-1).double().unique()
         return atoms, torch.zeros_like(atoms)
-    low, high = (float(getattr(support, name, end)) for name, end in (("lower_bound", 0.0), ("upper_bound", math.inf)))
+    ends = (("lower_bound", 0.0), ("upper_bound", math.inf))
+    low, high = (float(torch.as_tensor(getattr(support, name, end)).flatten()[0]) for name, end in ends)
     low, high = max(low, LOWEST), min(high, HIGHEST)
     edges = torch.linspace(math.log(low), math.log(high), POINTS + 1, dtype=torch.float64).exp()
     return (edges[1:] * edges[:-1]).sqrt(), edges.diff().log()
