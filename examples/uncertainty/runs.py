@@ -24,8 +24,8 @@ METHODS: dict[str, Method] = {
     "deterministic": Deterministic(),
     "ensemble": DeepEnsemble(),
     "mc-dropout": MCDropout(),
-    "laplace": Laplace("all"),
-    "laplace-last-layer": Laplace("last_layer"),
+    "laplace": Laplace("last_layer"),
+    "laplace-all": Laplace("all"),
     **{family: Prior(family) for family, make in FAMILIES.items() if make is not None},
 }
 

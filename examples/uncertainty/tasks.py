@@ -16,6 +16,9 @@ import pyro_vbd as vbd
 
 __all__ = ["Classification", "Regression", "Task"]
 
+#: Data whose Jacobians laplace-torch holds at once: a number for each output and weight.
+LAPLACE_BATCH = 100
+
 
 class Task(ABC):
     """A kind of targets. A predictive distribution is whatever ``scores`` of the same task takes."""
@@ -138,7 +141,7 @@ class Classification(Task):
         return {}
 
     def from_laplace(self, fitted: Any, x: Tensor) -> Tensor:
-        return fitted(x, link_approx="probit").detach()
+        return torch.cat([fitted(part, link_approx="probit").detach() for part in x.split(LAPLACE_BATCH)])
 
 
 class GaussianLoss(nn.Module):
@@ -206,5 +209,6 @@ class Regression(Task):
         return {"sigma_noise": noise}
 
     def from_laplace(self, fitted: Any, x: Tensor) -> Any:
-        mean, variance = (part.detach().reshape(1, -1) for part in fitted(x))
+        parts = zip(*(fitted(part) for part in x.split(LAPLACE_BATCH)), strict=True)
+        mean, variance = (torch.cat([value.detach().flatten() for value in values])[None] for values in parts)
         return regression.mixture(mean, (variance + fitted.sigma_noise.detach() ** 2).sqrt())
