@@ -36,7 +36,7 @@ def exact_guide(x, y):
         m, v = posterior(x[rest], y[rest])
         s2 = v * float(x[i, 0]) ** 2 + 0.25
         truth.append(-0.5 * math.log(2 * math.pi * s2) - (float(y[i]) - m * float(x[i, 0])) ** 2 / (2 * s2))
-    return lambda: pyro.sample("w", dist.Normal(torch.tensor([mean]), math.sqrt(variance)).to_event(1)), truth
+    return lambda *data: pyro.sample("w", dist.Normal(torch.tensor([mean]), math.sqrt(variance)).to_event(1)), truth
 
 
 def test_against_the_closed_form():
