@@ -43,7 +43,7 @@ def test_against_the_closed_form():
     x = torch.randn(30, 1)
     y = 0.7 * x[:, 0] + 0.5 * torch.randn(30)
     guide, truth = exact_guide(x, y)
-    found = leave_one_out(inference_data(Regression(), guide, x, y, 2000))
+    found = leave_one_out(inference_data(Regression(), guide, x, y, 20_000))
     np.testing.assert_allclose(np.asarray(found.loo_i), truth, atol=0.02)
     assert "below" in verdict({"regression": found})
 
