@@ -41,7 +41,7 @@ def hold(folder, ready, go):
 def test_a_claim_is_ours_alone_until_its_holder_dies(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready, go = context.Queue(), context.Queue()
-    holder = context.Process(target=hold, args=(tmp_path, ready, go))
+    holder = context.Process(target=hold, args=(tmp_path, ready, go), daemon=True)
     holder.start()
     assert ready.get(timeout=60)
     results = Results(tmp_path, "toy")
