@@ -74,6 +74,7 @@ METHODS = {
                 **PLAIN,
                 "dense": 0.5,
                 "components": 17,
+                "weight_decay": 1e-4,
                 "pi_zero": 0.999,
                 "tau": 0.005,
                 "mixture_lr": 3e-3,
