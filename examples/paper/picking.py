@@ -35,7 +35,7 @@ def metrics(
         begin: fraction of the epochs before which none is picked: for methods that are still removing weights then.
     """
     result = measure(net, data.x_test, data.y_test)
-    candidates = [e for e, r in enumerate(history) if "held_out" in r and e >= begin * len(history)]
+    candidates = [e for e, r in enumerate(history) if "held_out" in r and e >= int(begin * len(history))]
     if candidates:
         epoch = min(candidates, key=lambda e: history[e]["held_out"]["error"])
         validation = history[epoch]["held_out"]["error"]

@@ -117,8 +117,15 @@ def train(job: Job) -> dict[str, Any]:
     dense = max(int(recipe["epochs"] * recipe["dense"]), 1)
     options = {"batch_size": recipe["batch_size"], "measure": measure}
     decay = linear_decay(0.5)
+    # L2 brings the weights that nothing needs near 0, where the fixed component waits for them
     first = train_plain(
-        shared.net, job, phase="dense", epochs=dense, optimizer=adam(recipe["lr"]), lr_schedule=decay, **options
+        shared.net,
+        job,
+        phase="dense",
+        epochs=dense,
+        optimizer=adam(recipe["lr"], recipe["weight_decay"]),
+        lr_schedule=decay,
+        **options,
     )
 
     def optimizer(module: nn.Module) -> torch.optim.Optimizer:

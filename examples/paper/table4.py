@@ -74,8 +74,9 @@ METHODS = {
                 **PLAIN,
                 "dense": 0.5,
                 "components": 17,
+                "weight_decay": 1e-4,
                 "pi_zero": 0.999,
-                "tau": 0.005,
+                "tau": 0.05,
                 "mixture_lr": 3e-3,
                 "retrain_lr": 5e-4,
             }

@@ -1,6 +1,8 @@
 import multiprocessing
+import threading
 
 import pytest
+from filelock import FileLock
 
 from examples.paper.results import Results
 from tests.paper.toy import cell
@@ -41,7 +43,7 @@ def hold(folder, ready, go):
 def test_a_claim_is_ours_alone_until_its_holder_dies(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready, go = context.Queue(), context.Queue()
-    holder = context.Process(target=hold, args=(tmp_path, ready, go))
+    holder = context.Process(target=hold, args=(tmp_path, ready, go), daemon=True)
     holder.start()
     assert ready.get(timeout=60)
     results = Results(tmp_path, "toy")
@@ -60,6 +62,19 @@ def test_a_cell_that_has_run_is_not_to_be_claimed(tmp_path):
     results.add(cell(), {})
     with results.claim(cell()) as ours:
         assert not ours
+
+
+def test_a_writer_waits_for_another(tmp_path):
+    results = Results(tmp_path, "toy")
+    results.add(cell(seed=0), {})
+    with FileLock(results.claims / f"{results.path.name}.lock"):
+        writer = threading.Thread(target=results.add, args=(cell(seed=1), {}))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        assert len(results.records()) == 1
+    writer.join()
+    assert len(results.records()) == 2
 
 
 def add(folder, seed):
