@@ -22,14 +22,23 @@ class CentredNormal(dist.Normal):
 
     Args:
         variance: v, of the batch shape.
+        loc: 0; given, with ``scale``, by those who take a Normal apart and build another (``LocScaleReparam``).
+        scale: a standard deviation that replaces ``variance``.
     """
 
     arg_constraints = {"variance": constraints.positive}
     variance: Any = None  # an attribute here, where Normal has a property
 
-    def __init__(self, variance: Tensor, validate_args: bool | None = None) -> None:
-        self.variance = variance
-        Distribution.__init__(self, variance.shape, validate_args=False)
+    def __init__(
+        self,
+        variance: Tensor,
+        validate_args: bool | None = None,
+        *,
+        loc: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
+        self.variance = variance if scale is None else scale.square()
+        Distribution.__init__(self, self.variance.shape, validate_args=False)
 
     @lazy_property
     def loc(self) -> Tensor:  # type: ignore[override]

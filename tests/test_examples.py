@@ -25,6 +25,7 @@ COMMANDS = {
     "calibration.py": "--epochs 2 --seeds 2 --data diabetes iris --out {out} --device {device}".split(),
     "compare_priors.py": "--epochs 1 --seeds 1 --jobs 1 --out {out} --device {device}".split(),
     "benchmarks/step_time.py": "--rounds 1 --burst 1 --nets mlp --device {device}".split(),
+    "mcmc_ground_truth.py": ["--steps", "5", "--warmup", "5", "--draws", "8", "--out", "{out}"],
 }
 
 
@@ -60,6 +61,16 @@ def test_compare_priors_writes_a_table_and_a_figure(tmp_path, device):
     assert set(results) == {"vbd", "deterministic"}
     assert all(0 <= run["error"] <= 100 for runs in results.values() for run in runs)
     assert [len(runs) for runs in results.values()] == [2, 2]
+
+
+def test_mcmc_ground_truth_writes_a_table_and_a_figure(tmp_path, device):
+    pytest.importorskip("arviz")
+    printed = run("mcmc_ground_truth.py", tmp_path, device, "--problems", "regression")
+    assert "NUTS | gamma*" in printed
+    assert (tmp_path / "posteriors.png").stat().st_size > 10_000
+    checks = json.loads((tmp_path / "posteriors.json").read_text())["regression"]["checks"]
+    assert set(checks["nuts"]) == {"r_hat", "ess", "divergent", "seconds"}
+    assert set(checks["guide"]) == {"pareto_k", "seconds"}
 
 
 def test_every_program_is_listed():
