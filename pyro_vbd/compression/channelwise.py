@@ -46,10 +46,9 @@ class Channelwise(Operation):
 @register_operation(
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh,
     nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink,
-    nn.Tanhshrink, nn.LogSigmoid, nn.Threshold, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-    nn.FeatureAlphaDropout,
+    nn.Tanhshrink, nn.LogSigmoid, nn.Threshold,
     F.relu, F.relu6, F.leaky_relu, F.rrelu, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish, F.tanh, F.sigmoid, F.softplus,
-    F.softsign, F.hardswish, F.hardtanh, F.hardsigmoid, F.logsigmoid, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d,
+    F.softsign, F.hardswish, F.hardtanh, F.hardsigmoid, F.logsigmoid,
     torch.relu, torch.sigmoid, torch.tanh, torch.exp, torch.abs, torch.square, torch.neg, torch.clamp,
     "relu", "relu_", "sigmoid", "tanh", "exp", "abs", "square", "neg", "clamp", "contiguous", "clone", "detach", "float",
     operator.neg,
@@ -78,6 +77,19 @@ def apply(node: fx.Node, module: Any, constant: Tensor) -> Tensor:
 def position_of(node: fx.Node) -> int:
     """Where among the arguments the first that comes from another step stands."""
     return next((i for i, arg in enumerate(node.args) if isinstance(arg, fx.Node)), -1)
+
+
+@register_operation(
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, F.dropout, F.dropout1d,
+    F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout,
+)  # fmt: skip
+class DropoutStep(Channelwise):
+    """Dropout, which is nothing in evaluation mode; written without regard to the mode it leaves nothing constant."""
+
+    def constant(self, axis: Axis) -> Tensor:
+        args = self.node.args
+        on = self.module is None and (args[2] if len(args) > 2 else self.node.kwargs.get("training", True))
+        return torch.full_like(axis.constant, torch.nan) if on else axis.constant
 
 
 @register_operation(

@@ -49,7 +49,7 @@ def load_safetensors(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
     """
     with _need("safetensors").safe_open(str(path), framework="pt") as file:
         metadata = file.metadata() or {}
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+        state = {name: file.get_tensor(name) for name in file.keys()}
     if "pyro_vbd" not in metadata:
         raise ValueError(f"{path} does not say how wide the layers are: it was not written by save_safetensors")
     new = rebuild(net, json.loads(metadata["pyro_vbd"]))

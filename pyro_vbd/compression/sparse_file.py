@@ -102,7 +102,9 @@ def _encode(name: str, tensor: Tensor, bits: int | None) -> tuple[dict[str, Any]
             values = (values.double() / entry["scale"]).round().to(torch.int8)
             flat = torch.zeros(len(flat), dtype=torch.int8).index_put_((places,), values)
     gaps = places.diff(prepend=torch.tensor([-1])) - 1
-    kind = next(k for k in (torch.uint8, torch.int16, torch.int64) if not len(gaps) or int(gaps.max()) <= torch.iinfo(k).max)
+    kind = next(
+        k for k in (torch.uint8, torch.int16, torch.int64) if not len(gaps) or int(gaps.max()) <= torch.iinfo(k).max
+    )
     sparse = [_bytes(gaps.to(kind)), _bytes(values)]
     if sum(map(len, sparse)) < len(_bytes(flat)):
         entry.update(count=len(values), gaps=_dtype_name(kind))
