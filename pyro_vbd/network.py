@@ -42,6 +42,8 @@ class StochasticNetwork(nn.Module):
         self.name, self._label = name, unique_label(name or "network")
         for weight in self.priors:
             self.net.get_parameter(weight).requires_grad_(False)
+        #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these.
+        self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
         # only tied weights need looking for at every call
         every = [*self.net.named_parameters(remove_duplicate=False), *self.net.named_buffers(remove_duplicate=False)]
@@ -75,6 +77,8 @@ class StochasticNetwork(nn.Module):
     def run(self, inputs: Any, kwargs: Mapping[str, Any]) -> tuple[Any, int]:
         """The output, and how many dimensions it has in front of the network's own; see :meth:`forward`."""
         _outside_data_plate()
+        if self.inputs_seen is None:
+            self.inputs_seen = tree_map(_shape_of, (tuple(inputs), dict(kwargs)))
         weights = self.prototype()
         rest = announced(self._label, self.net)
         # a weight that a handler holds at one value has none of the dimensions that the others have
@@ -114,6 +118,11 @@ class StochasticNetwork(nn.Module):
             isinstance(module, nn.RNNBase) or (isinstance(module, _NormBase) and module.training)
             for module in self.net.modules()
         )
+
+
+def _shape_of(value: Any) -> Any:
+    """A tensor of the same shape without its numbers; anything else as it is."""
+    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
 
 
 def _outside_data_plate() -> None:
