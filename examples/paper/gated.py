@@ -9,8 +9,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor, nn
 
-from examples.paper.gate import Gate
-from pyro_vbd.noise import LogNormalGate
+from pyro_vbd.noise import Gate, LogNormalGate
 
 __all__ = ["factor", "folded", "gated"]
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from examples.paper import bayesian
 from examples.paper.cell import Job
-from examples.paper.gate import Gate
 from examples.paper.gated import folded, gated
 from examples.paper.measures import error, structure
 from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
+from pyro_vbd.noise import Gate
 from pyro_vbd.schedules import linear_decay
 
 __all__ = ["gate_weights", "measure", "train"]

@@ -5,12 +5,11 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from examples.paper.gate import Gate
 from examples.paper.gated import factor, folded, gated
 from examples.paper.measures import structure
 from examples.paper.structured_vbd import gate_weights
 from models import lenet_5_caffe, lenet_500_300
-from pyro_vbd.noise import LogNormalGate
+from pyro_vbd.noise import Gate, LogNormalGate
 
 
 def sizes(net, kind):
