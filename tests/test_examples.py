@@ -10,7 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
-    "mcmc_ground_truth.py": ["--steps", "5", "--warmup", "5", "--draws", "8", "--out", "{out}"],
+    "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],
     "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--out", "{out}", "--device", "{device}"],
     "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
 }
