@@ -25,7 +25,7 @@ COMMANDS = {
     "calibration.py": "--epochs 2 --seeds 2 --data diabetes iris --out {out} --device {device}".split(),
     "compare_priors.py": "--epochs 1 --seeds 1 --jobs 1 --out {out} --device {device}".split(),
     "benchmarks/step_time.py": "--rounds 1 --burst 1 --nets mlp --device {device}".split(),
-    "mcmc_ground_truth.py": ["--steps", "5", "--warmup", "5", "--draws", "8", "--out", "{out}"],
+    "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],
 }
 
 
