@@ -8,34 +8,18 @@ from typing import Any
 
 import arviz as az
 import numpy as np
-import pyro.poutine as poutine
-import torch
-from torch import Tensor
 
-import pyro_vbd as vbd
-
-__all__ = ["GOOD_K", "compare", "inference_data", "leave_one_out", "pointwise", "too_heavy", "verdict"]
+__all__ = ["GOOD_K", "compare", "leave_one_out", "pointwise", "too_heavy", "verdict"]
 
 #: Beyond it the importance weights of a datum have too heavy a tail for its estimate to be trusted (Vehtari et al. 2024).
 GOOD_K = 0.7
 
 
-@torch.no_grad()
-def inference_data(model: Any, guide: Any, x: Tensor, y: Tensor, num_samples: int) -> Any:
-    """Pointwise log-likelihoods of the training data under draws of the posterior, as ArviZ holds them."""
-    model.eval()
-    rows = []
-    for _ in range(num_samples):
-        draw = poutine.trace(guide).get_trace()
-        seen = poutine.trace(poutine.replay(model, trace=draw))
-        parts = vbd.Batches(x, y, batch_size=5000, shuffle=False)
-        sites = (seen.get_trace(*part).nodes["y"] for part in parts)
-        rows.append(torch.cat([site["fn"].log_prob(site["value"]) for site in sites]).cpu())
-    return _from_dict({"log_likelihood": {"y": torch.stack(rows)[None].double().numpy()}})
-
-
 def leave_one_out(data: Any) -> Any:
-    """ArviZ's ``loo``, with the Pareto k of each datum; draws of a guide are independent (``reff=1``)."""
+    """ArviZ's ``loo`` of what :func:`pyro_vbd.to_arviz` gives, with the Pareto k of each datum.
+
+    Draws of a guide are independent (``reff=1``), and weighed as if it were the posterior.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the k are counted and printed
         return az.loo(data, pointwise=True, reff=1.0)
@@ -66,9 +50,3 @@ def verdict(estimates: Mapping[str, Any]) -> str:
     if not bad:
         return f"Pareto k is below {GOOD_K} throughout."
     return f"UNRELIABLE, with data whose Pareto k exceeds {GOOD_K}: {', '.join(bad)}."
-
-
-def _from_dict(groups: dict[str, Any]) -> Any:
-    if int(az.__version__.split(".")[0]) >= 1:
-        return az.from_dict(groups)
-    return az.from_dict(**groups)
