@@ -9,7 +9,7 @@ import pyro
 import torch
 import torch.nn.functional as F
 from data import Split
-from measures.leave_one_out import inference_data, leave_one_out
+from measures.leave_one_out import leave_one_out
 from torch import Tensor
 from training import Plan, train_bayesian, train_plain
 
@@ -59,14 +59,15 @@ class Bayesian(Trained):
     def report(self, split: Split) -> dict[str, Any]:
         log_alpha = {site: value.cpu() for site, value in self.guide.log_alpha().items()}
         net = vbd.point_network(self.model, self.guide)
-        observed = inference_data(self.model, self.guide, split.x[:LOO_DATA], split.y[:LOO_DATA], LOO_DRAWS)
+        some = split.x[:LOO_DATA], split.y[:LOO_DATA]
+        draws = vbd.to_arviz(self.model, self.guide, *some, LOO_DRAWS, groups=["log_likelihood"], batch_size=LOO_DATA)
         return {
             "removed": 100 * vbd.sparsity(self.guide, THRESHOLD),
             "error_after": error(vbd.point_network(self.model, self.guide, THRESHOLD), split),
             "elbo": bound(self.model, self.guide, split),
             "curve": removal_curve(net, {site: -value for site, value in log_alpha.items()}, split),
             "log_alpha": torch.cat([value.flatten() for value in log_alpha.values()]).clamp(-20, 40),
-            "loo": leave_one_out(observed),
+            "loo": leave_one_out(draws),
         }
 
 

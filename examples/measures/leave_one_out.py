@@ -8,23 +8,18 @@ from typing import Any
 
 import arviz as az
 import numpy as np
-from torch import Tensor
 
-import pyro_vbd as vbd
-
-__all__ = ["GOOD_K", "compare", "inference_data", "leave_one_out", "pointwise", "too_heavy", "verdict"]
+__all__ = ["GOOD_K", "compare", "leave_one_out", "pointwise", "too_heavy", "verdict"]
 
 #: Beyond it the importance weights of a datum have too heavy a tail for its estimate to be trusted (Vehtari et al. 2024).
 GOOD_K = 0.7
 
 
-def inference_data(model: Any, guide: Any, x: Tensor, y: Tensor, num_samples: int) -> Any:
-    """Pointwise log-likelihoods of the training data under draws of the posterior, as ArviZ holds them."""
-    return vbd.to_arviz(model, guide, x, y, num_samples, groups=["log_likelihood"], subset=len(x), batch_size=5000)
-
-
 def leave_one_out(data: Any) -> Any:
-    """ArviZ's ``loo``, with the Pareto k of each datum; draws of a guide are independent (``reff=1``)."""
+    """ArviZ's ``loo`` of what :func:`pyro_vbd.to_arviz` gives, with the Pareto k of each datum.
+
+    Draws of a guide are independent (``reff=1``), and weighed as if it were the posterior.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the k are counted and printed
         return az.loo(data, pointwise=True, reff=1.0)
