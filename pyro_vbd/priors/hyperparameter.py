@@ -31,7 +31,7 @@ class Learned:
     init: float
 
     def __repr__(self) -> str:
-        return f"Learned({self.init:g})"
+        return f"Learned({self.init!r})"
 
 
 Hyperparameter = float | Learned | dist.TorchDistribution
