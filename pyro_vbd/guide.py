@@ -235,13 +235,13 @@ class VBDGuide(nn.Module):
 
     def _scale(self, label: str, value: Tensor, node: Mapping[str, Any]) -> SitePosterior:
         support = node["fn"].support
-        if self.scale_posterior != "lognormal":
-            return PointPosterior(label, value, support)
         if not bool(node["fn"].log_prob(value).isfinite().all()):
             raise ValueError(
-                f"scale_posterior='lognormal' needs a density, and the prior of {node['name']!r} is none at its starting "
-                "value: use 'delta' or 'exact'"
+                f"the prior of {node['name']!r} has no density where it would start to be learned (a spike and slab, say): "
+                "let it follow from the weights, by scale_posterior='delta' or 'exact' and hyperparameters that are numbers"
             )
+        if self.scale_posterior != "lognormal":
+            return PointPosterior(label, value, support)
         return FreePosterior(label, value, support, self.init_scale)
 
 

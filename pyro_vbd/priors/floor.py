@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_vbd.positive import Truncated
-from pyro_vbd.priors.hyperparameter import Hyperparameter
+from pyro_vbd.priors.hyperparameter import Hyperparameter, check_number
 from pyro_vbd.priors.optimum import find_optimum, register_optimum
 
 __all__ = ["check_floor"]
@@ -23,8 +22,8 @@ def check_floor(family: str, name: str, power: Hyperparameter, bounded_from: flo
     Raises:
         ValueError: if the density may be unbounded and there is no floor, or the floor is not positive and finite.
     """
-    if floor is not None and not 0 < floor < math.inf:
-        raise ValueError(f"{family}(floor={floor}) is no smallest variance: use a positive finite number")
+    if floor is not None:
+        check_number(family, "floor", floor)
     if floor is None and not (isinstance(power, int | float) and power >= bounded_from):
         raise ValueError(
             f"{family}({name}={power}) without a floor has a density of gamma that is unbounded at 0, and a loss without "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_vbd.priors.evidence import register_evidence
-from pyro_vbd.priors.hyperparameter import Hyperparameter
+from pyro_vbd.priors.hyperparameter import Hyperparameter, is_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
 
@@ -57,7 +57,7 @@ class GaussianUniform(HierarchicalPrior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         super().__init__({}, per, global_scale)
-        if not (0 <= low < high < math.inf):
+        if not (is_number(low) and is_number(high) and 0 <= low < high):
             raise ValueError(f"GaussianUniform(low={low}, high={high}) is no interval of variances: use 0 <= low < high")
         self.low, self.high = float(low), float(high)
 

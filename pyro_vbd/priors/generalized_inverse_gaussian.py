@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor
 
 from pyro_vbd import positive
 from pyro_vbd.priors.evidence import register_evidence
-from pyro_vbd.priors.hyperparameter import Hyperparameter
+from pyro_vbd.priors.hyperparameter import Hyperparameter, is_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
 from pyro_vbd.priors.roots import quadratic_root
@@ -51,7 +50,7 @@ class GeneralizedInverseGaussian(HierarchicalPrior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         super().__init__({"rate": rate, "inverse_rate": inverse_rate}, per, global_scale)
-        if isinstance(order, bool) or not isinstance(order, int | float) or not math.isfinite(order):
+        if not is_number(order):
             raise ValueError(f"GeneralizedInverseGaussian(order={order!r}) is no power of gamma: use a finite number")
         self.order = float(order)
 

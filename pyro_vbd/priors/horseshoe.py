@@ -22,7 +22,7 @@ class Horseshoe(HierarchicalPrior):
     .. math:: \lambda \sim C^+(0, s), \qquad W \sim N(0, \tau^2\lambda^2)
 
     The density stands on the scale, where it is bounded; on the variance it is unbounded at 0 (that prior is
-    ``BetaPrime(0.5, 0.5, scale=s**2, floor=...)``). With q(lambda) a delta the optimum is, in
+    ``BetaPrime(0.5, 0.5, scale=s, floor=...)``). With q(lambda) a delta the optimum is, in
     :math:`\gamma = \lambda^2`, the positive root of :math:`(n + 2)\gamma^2 - (S - n s^2)\gamma - S s^2 = 0`; s to infinity
     is variational Bayesian dropout. ``scale_posterior="exact"`` is by quadrature. The representation by an auxiliary
     variable, :math:`\lambda^2 | \nu \sim IG(1/2, 1/\nu)` and :math:`\nu \sim IG(1/2, 1/s^2)`, which is the usual way to a

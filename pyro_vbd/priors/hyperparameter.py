@@ -13,7 +13,7 @@ from torch.distributions import Distribution, constraints
 
 from pyro_vbd.distributions import is_positive, map_tensors
 
-__all__ = ["Hyperparameter", "Learned", "check_hyperparameter", "state_hyperparameter"]
+__all__ = ["Hyperparameter", "Learned", "check_hyperparameter", "check_number", "is_number", "state_hyperparameter"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,25 @@ class Learned:
     init: float
 
     def __repr__(self) -> str:
-        return f"Learned({self.init:g})"
+        return f"Learned({self.init!r})"
 
 
 Hyperparameter = float | Learned | dist.TorchDistribution
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number: not a truth value, not a tensor."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_number(family: str, name: str, value: Any) -> None:
+    """Refuse what is no positive number.
+
+    Raises:
+        ValueError: naming the family, the argument and its value.
+    """
+    if not (is_number(value) and value > 0):
+        raise ValueError(f"{family}({name}={value!r}) is out of range: use a positive finite number")
 
 
 def check_hyperparameter(family: str, name: str, value: Any) -> None:
@@ -48,7 +63,7 @@ def check_hyperparameter(family: str, name: str, value: Any) -> None:
             raise ValueError(f"{family}({name}={value}) is no distribution of one positive number: use dist.Gamma, say")
         return
     number = value.init if isinstance(value, Learned) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
+    if not (is_number(number) and number > 0):
         raise ValueError(
             f"{family}({name}={value!r}) is out of range: use a positive finite number, a distribution of one, or "
             "Learned(number)"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_vbd import positive
-from pyro_vbd.priors.hyperparameter import Hyperparameter
+from pyro_vbd.priors.hyperparameter import Hyperparameter, is_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
 
@@ -49,7 +48,7 @@ class Jeffreys(HierarchicalPrior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         super().__init__({}, per, global_scale)
-        if not 0 < floor < ceiling < math.inf:
+        if not (is_number(floor) and is_number(ceiling) and 0 < floor < ceiling):
             raise ValueError(
                 f"Jeffreys(floor={floor}, ceiling={ceiling}) is no interval of positive variances: without bounds 1/gamma "
                 "is improper and the loss has no lower bound; use 0 < floor < ceiling"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Transform, constraints
 
-from pyro_vbd.priors.hyperparameter import Hyperparameter, check_hyperparameter
+from pyro_vbd.priors.hyperparameter import Hyperparameter, check_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
 from pyro_vbd.priors.roots import increasing_root, quadratic_root
@@ -83,7 +83,7 @@ class RegularizedHorseshoe(HierarchicalPrior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         super().__init__({"scale": scale}, per, global_scale)
-        check_hyperparameter("RegularizedHorseshoe", "slab", slab)
+        check_number("RegularizedHorseshoe", "slab", slab)
         self.slab = float(slab)
 
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.HalfCauchy:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_vbd import positive
 from pyro_vbd.priors.evidence import register_evidence
-from pyro_vbd.priors.hyperparameter import Hyperparameter, check_hyperparameter
+from pyro_vbd.priors.hyperparameter import Hyperparameter, check_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
 
@@ -55,7 +55,7 @@ class SpikeAndSlab(HierarchicalPrior):
     ) -> None:
         super().__init__({}, per, global_scale)
         for name, value in {"spike": spike, "slab": slab, "probability": probability}.items():
-            check_hyperparameter("SpikeAndSlab", name, value)
+            check_number("SpikeAndSlab", name, value)
         if not spike < slab:
             raise ValueError(f"SpikeAndSlab(spike={spike}, slab={slab}) has no spike: use spike < slab")
         if not probability < 1:
