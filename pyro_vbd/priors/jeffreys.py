@@ -27,8 +27,8 @@ class Jeffreys(HierarchicalPrior):
     Source: Figueiredo 2003, *Adaptive sparseness for supervised learning*, section 3.4, without the bounds.
 
     Args:
-        floor: a > 0, in the units of the weight squared. Weights whose variance lies there count as removed: take it below
-            the square of the smallest weight that matters.
+        floor: a > 0, in the units of the weight squared. The lower it is the harder the prior shrinks: it pulls at a single
+            weight three times as hard as :class:`GaussianUniform` does, so a low floor suits large data sets.
         ceiling: b > a.
         per: what shares one gamma; see :class:`HierarchicalPrior`.
         global_scale: see :class:`HierarchicalPrior`.
@@ -41,7 +41,7 @@ class Jeffreys(HierarchicalPrior):
 
     def __init__(
         self,
-        floor: float = 1e-6,
+        floor: float = 0.1,
         ceiling: float = 1e3,
         *,
         per: str = "weight",
