@@ -20,7 +20,7 @@ import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import Distribution, biject_to
 
 from pyro_vbd.distributions import base_distribution, map_tensors
 from pyro_vbd.priors.evidence import Evidence
@@ -62,7 +62,7 @@ class ExactScale(dist.TorchDistribution):
         total = sum_of_squares.detach().double()
         self._total = total.clamp_min(torch.finfo(sum_of_squares.dtype).tiny)
         self._count = count.double() if isinstance(count, Tensor) else count
-        self._hyperprior = map_tensors(hyperprior, lambda v: v.detach().double())
+        self._hyperprior = _unchecked(map_tensors(hyperprior, lambda v: v.detach().double()))
         self._solution: tuple[Tensor, Tensor] | None = None
         self._root = self
         super().__init__(sum_of_squares.shape, validate_args=False)
@@ -163,6 +163,15 @@ class ExactScale(dist.TorchDistribution):
             return density - 0.5 * (count * variance.log() + total / variance)
 
         return grid(log_integrand, total, nodes), transform
+
+
+def _unchecked(fn: Any) -> Any:
+    """Without validation, which refuses the density of some of the groups: in place, in a copy that is ours."""
+    for part in vars(fn).values():
+        if isinstance(part, Distribution):
+            _unchecked(part)
+    fn._validate_args = False
+    return fn
 
 
 class CollapsedScales(Messenger):
