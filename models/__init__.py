@@ -4,5 +4,6 @@ from models.convnet import convnet as convnet
 from models.lenet import lenet_5_caffe as lenet_5_caffe
 from models.lenet import lenet_300_100 as lenet_300_100
 from models.mlp import mlp as mlp
+from models.resnet import resnet as resnet
 
-__all__ = ["convnet", "lenet_5_caffe", "lenet_300_100", "mlp"]
+__all__ = ["convnet", "lenet_5_caffe", "lenet_300_100", "mlp", "resnet"]

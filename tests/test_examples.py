@@ -10,6 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 COMMANDS = {
+    "compress.py": ["--epochs", "3", "--out", "{out}", "--device", "{device}"],
     "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--out", "{out}", "--device", "{device}"],
     "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
 }
@@ -44,6 +45,19 @@ def test_compare_priors_writes_a_table_and_a_figure(tmp_path, device):
     assert set(results) == {"vbd", "deterministic"}
     assert all(0 <= run["error"] <= 100 for runs in results.values() for run in runs)
     assert [len(runs) for runs in results.values()] == [2, 2]
+
+
+@pytest.mark.parametrize("net", ["mlp", "convnet"])
+def test_compress_writes_what_it_says(net, tmp_path, device):
+    pytest.importorskip("sklearn")
+    printed = run("compress.py", tmp_path, device, "--net", net, "--resume")
+    assert "test error: all weights" in printed
+    for kind in ("training", "curve", "report"):
+        assert (tmp_path / f"digits-{net}-{kind}.png").stat().st_size > 5_000
+    numbers = json.loads((tmp_path / f"digits-{net}.json").read_text())
+    assert numbers["report"]["total"]["ratio"] > 1
+    assert numbers["bytes_on_disk"]["sparse"] == (tmp_path / f"digits-{net}.sparse").stat().st_size
+    assert len(numbers["report"]["latency"]) == 2
 
 
 def test_every_program_is_listed():
