@@ -26,6 +26,7 @@ COMMANDS = {
     "compare_priors.py": "--epochs 1 --seeds 1 --jobs 1 --out {out} --device {device}".split(),
     "benchmarks/step_time.py": "--rounds 1 --burst 1 --nets mlp --device {device}".split(),
     "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],
+    "compress.py": ["--epochs", "3", "--out", "{out}", "--device", "{device}"],
 }
 
 
@@ -71,6 +72,19 @@ def test_mcmc_ground_truth_writes_a_table_and_a_figure(tmp_path, device):
     checks = json.loads((tmp_path / "posteriors.json").read_text())["regression"]["checks"]
     assert set(checks["nuts"]) == {"r_hat", "ess", "divergent", "seconds"}
     assert set(checks["guide"]) == {"pareto_k", "seconds"}
+
+
+@pytest.mark.parametrize("net", ["mlp", "convnet"])
+def test_compress_writes_what_it_says(net, tmp_path, device):
+    pytest.importorskip("sklearn")
+    printed = run("compress.py", tmp_path, device, "--net", net, "--resume")
+    assert "test error: all weights" in printed
+    for kind in ("training", "curve", "report"):
+        assert (tmp_path / f"digits-{net}-{kind}.png").stat().st_size > 5_000
+    numbers = json.loads((tmp_path / f"digits-{net}.json").read_text())
+    assert numbers["report"]["total"]["ratio"] > 1
+    assert numbers["bytes_on_disk"]["sparse"] == (tmp_path / f"digits-{net}.sparse").stat().st_size
+    assert len(numbers["report"]["latency"]) == 2
 
 
 def test_every_program_is_listed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,8 @@ def compress(
         kept = masks(guide, threshold, gate_threshold, per=per)
     masked = point_network(model, guide, kept=kept)
     found = cut(masked, inputs, keep=keep, allow_dead=allow_dead)
-    count = sum(float(mask.sum()) for mask in kept.values())
+    of_weights = [mask for mask in kept.values() if mask.dim() > 1]
+    count = sum(float(mask.sum()) for mask in of_weights)
     with tempfile.TemporaryDirectory() as folder:
         sizes = [save_sparse(found.network, Path(folder) / "network", bits=bits) for bits in (None, 8)]
     report = Report(
@@ -78,7 +80,7 @@ def compress(
         bytes_left=total_bytes(found.network),
         sparse_bytes=sizes[0],
         sparse_bytes_8=sizes[1],
-        mask_ratio=sum(mask.numel() for mask in kept.values()) / count if count else float("inf"),
+        mask_ratio=sum(mask.numel() for mask in of_weights) / count if count else math.inf,
         latency=tuple(latencies(masked, found.network, inputs, batch_sizes)),
         difference=found.difference,
         stayed=found.stayed,

@@ -56,7 +56,7 @@ class Report:
     #: Bytes of the compressed network as a sparse file (:func:`~pyro_vbd.save_sparse`), at full precision and with 8 bits.
     sparse_bytes: int
     sparse_bytes_8: int
-    #: Share of the weights that the masks kept, before anything was cut: the papers' ratio is its inverse.
+    #: Bayesian weights over those that the masks kept, before anything was cut: the papers' ratio.
     mask_ratio: float
     latency: tuple[Latency, ...]
     #: The largest difference between the outputs of the masked and the cut network, over the largest output.
