@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import pyro
 import pyro.poutine as poutine
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def check_prior(
     """
     report = {}
     for name, check in CHECKS.items():
-        with torch.random.fork_rng(), torch.device(device):
+        with torch.random.fork_rng(), torch.device(device), pyro.get_param_store().scope():
             torch.manual_seed(seed)
             report[name] = check(prior, num_samples) or "passed"
     return report
@@ -68,6 +69,7 @@ class _Case:
     """A weight under the prior, and a guide of it at random means and deviations, over three decades each."""
 
     def __init__(self, prior: Prior, dtype: torch.dtype = torch.float64, scale_posterior: str = "delta") -> None:
+        pyro.clear_param_store()  # that of the check alone; a learned hyperparameter starts anew, in this dtype
         # drawn in double precision, so that a case is the same in every dtype
         size, spread = torch.rand(2, *_SHAPE, dtype=torch.float64) * 3.0
         init = (torch.randn(_SHAPE, dtype=torch.float64) * 10 ** (size - 2.0)).to(dtype)
@@ -121,7 +123,7 @@ def _check_density(prior: Prior, num_samples: int) -> str | None:
         hyperprior = case.densities(case.guide.median())[str(factor.site)]
         if hasattr(hyperprior, "posterior_quantile"):
             return "gamma is discrete"
-        one = map_tensors(hyperprior, lambda v: v.reshape(-1)[:1].reshape(()).double())
+        one = map_tensors(hyperprior, lambda v: v.detach().reshape(-1)[:1].reshape(()).double())
         transform = biject_to(one.support)
         curve = grid(
             lambda x, one=one, t=transform: one.log_prob(t(x)) + t.log_abs_det_jacobian(x, t(x)),  # type: ignore[misc]
