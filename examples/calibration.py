@@ -5,8 +5,9 @@
     python examples/calibration.py --data mnist --data-dir DIR
 
 On scikit-learn's data sets: a deterministic network, a deep ensemble of five, MC dropout, and the Laplace approximation
-(laplace-torch), each with its settings chosen by the likelihood of validation data within each split. Prints a table for
-each data set, in which whatever beats VBD is marked, and a list of where VBD loses; saves the numbers and a figure.
+(laplace-torch), each with its settings chosen by the likelihood of validation data within each split, and VBD as it
+comes. Prints a table for each data set, in which whatever beats VBD is marked, and a list of where VBD loses; saves the
+numbers and a figure.
 """
 
 from __future__ import annotations
@@ -33,21 +34,24 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", choices=PROBLEMS, default=list(TABLES))
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where torchvision finds or puts its files")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="the first is compared with the others",
-                        default=["vbd", "deterministic", "ensemble", "mc-dropout", "laplace"])  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=3, help="splits, each with a seed of its own, from 0")
+                        default=["vbd", "deterministic", "ensemble", "mc-dropout", "laplace-last-layer"])  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=5, help="splits, each with a seed of its own, from 0")
     parser.add_argument("--epochs", type=int, help="in place of each problem's own; settings multiply it")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once, in processes")
+    parser.add_argument("--jobs", type=int, help="runs at once, in processes; default: as many as cores, on a GPU 1")
     parser.add_argument("--threads", type=int, default=1, help="of each run; 0 for torch's choice")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/calibration"))
-    return parser.parse_args(None if arguments is None else list(arguments))
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    if options.jobs is None:
+        options.jobs = joblib.cpu_count() if options.device.type == "cpu" else 1
+    return options
 
 
 def compute(options: argparse.Namespace) -> dict[str, dict[str, list[Run]]]:
     """The runs by data set and method, one for each split."""
     work = [(p, m, seed) for p in options.data for seed in range(options.seeds) for m in options.methods]
     call = joblib.delayed(run)
-    done = joblib.Parallel(n_jobs=options.jobs, return_as="generator")(
+    done = joblib.Parallel(n_jobs=min(options.jobs, len(work)), return_as="generator")(
         call(p, m, seed, options.epochs, options.data_dir, options.device, options.threads) for p, m, seed in work
     )
     results: dict[str, dict[str, list[Run]]] = {p: {m: [] for m in options.methods} for p in options.data}
@@ -72,9 +76,9 @@ def main() -> None:
           f"Where {ours} loses (*):\n{losses(results, ours)}\n")  # fmt: skip
     name = "mnist" if options.data == ["mnist"] else "tables"
     picture, numbers = options.out / f"{name}.png", options.out / f"{name}.json"
+    write(numbers, lambda path: path.write_text(json.dumps(results, indent=1)))
     drawing = figure(results, ours, f"{', '.join(options.data)}; {options.seeds} splits")
     write(picture, lambda path: drawing.savefig(path, dpi=110, format="png"))
-    write(numbers, lambda path: path.write_text(json.dumps(results, indent=1)))
     print(f"figure: {picture}, numbers: {numbers}")
 
 

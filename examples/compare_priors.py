@@ -86,11 +86,11 @@ def main() -> None:
     title = f"{options.data}, {len(split.x)} training and {len(split.x_eval)} {held_out} data, {options.seeds} seeds"
     print(f"{title}, {plan.epochs} epochs, {options.device}, torch {torch.__version__}, pyro {pyro.__version__}, arviz "
           f"{arviz.__version__}, {platform.machine()}, {options.jobs} jobs\n\n{tables(results, strange)}\n")  # fmt: skip
-    drawing = figure(results, split.y_eval, title)
     picture, numbers = options.out / f"{options.data}.png", options.out / f"{options.data}.json"
-    write(picture, lambda path: drawing.savefig(path, dpi=110, format="png"))
     plain = {name: [_plain(found) for found in runs] for name, runs in results.items()}
     write(numbers, lambda path: path.write_text(json.dumps(plain, indent=1)))
+    drawing = figure(results, split.y_eval, title)
+    write(picture, lambda path: drawing.savefig(path, dpi=110, format="png"))
     print(f"figure: {picture}, numbers: {numbers}")
 
 

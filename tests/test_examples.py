@@ -22,7 +22,7 @@ COMMANDS = {
     "paper/table4.py": [*PAPER, "--sizes", "lenet-5"],
     "paper/table5.py": [*PAPER, "--selection", "validation"],
     "paper/render.py": ["--results", "{out}/results"],
-    "calibration.py": "--epochs 2 --seeds 2 --data diabetes iris --out {out} --device {device}".split(),
+    "calibration.py": "--epochs 2 --seeds 2 --jobs 1 --data diabetes wine iris --out {out} --device {device}".split(),
     "compare_priors.py": "--epochs 1 --seeds 1 --jobs 1 --out {out} --device {device}".split(),
     "benchmarks/step_time.py": "--rounds 1 --burst 1 --nets mlp --device {device}".split(),
     "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],

@@ -52,5 +52,5 @@ def reliability(probs: Tensor, y: Tensor, bins: int = 10) -> tuple[list[float], 
     confidence, label = probs.max(-1)
     order = confidence.argsort()
     right = (label == y).float()
-    parts = order.chunk(bins)
+    parts = order.tensor_split(bins)  # as many as asked for, however few the data
     return [float(confidence[part].mean()) for part in parts], [float(right[part].mean()) for part in parts]

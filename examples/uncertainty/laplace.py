@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from uncertainty.methods import Deterministic, Method, Predict, Setting, train
+from uncertainty.methods import Deterministic, Method, Predict, Setting, Trained, train
 from uncertainty.problems import Problem
 
 __all__ = ["Laplace"]
@@ -19,18 +20,22 @@ __all__ = ["Laplace"]
 #: How often the evidence is evaluated at most.
 EVALUATIONS = 200
 
+#: Precisions of the prior that validation data choose among; 0 stands for the one of the greatest evidence.
+PRECISIONS = (1.0, 10.0, 100.0)
+
 
 class Laplace(Method):
     """A Gaussian around the optimum of a network, by its curvature (Daxberger et al. 2021).
 
-    Kronecker factors and the linearised network, as its authors advise; the precision of the prior, and for a regression
-    the noise, maximise the marginal likelihood.
+    Kronecker factors and the linearised network, as its authors advise. The precision of the prior, and for a regression
+    the noise, maximise the marginal likelihood; or the precision is one of :data:`PRECISIONS`, whichever predicts the
+    validation data best.
 
     Args:
         subset: ``"all"`` weights or the ``"last_layer"``.
     """
 
-    grid = Deterministic.grid
+    grid = tuple({**plain, "precision": value} for plain in Deterministic.grid for value in (0.0, *PRECISIONS))
 
     def __init__(self, subset: str) -> None:
         self.subset = subset
@@ -41,13 +46,22 @@ class Laplace(Method):
             import laplace
 
         task = problem.task
-        found = train(problem, x, y, seed, setting)
+        found = plain_network(problem, x, y, seed, tuple((k, v) for k, v in setting.items() if k != "precision"))
         fitted = laplace.Laplace(
             found.net, task.name, subset_of_weights=self.subset, hessian_structure="kron", **task.laplace_noise(found.noise)
         )
         fitted.fit(DataLoader(TensorDataset(x, task.like_outputs(y)), batch_size=256))
-        maximise_evidence(fitted, list(task.laplace_noise(found.noise)))
+        if setting["precision"]:
+            fitted.prior_precision = setting["precision"]
+        else:
+            maximise_evidence(fitted, list(task.laplace_noise(found.noise)))
         return lambda inputs: task.from_laplace(fitted, inputs)
+
+
+@functools.lru_cache(maxsize=1)
+def plain_network(problem: Problem, x: Tensor, y: Tensor, seed: int, setting: tuple[tuple[str, float], ...]) -> Trained:
+    """The network of a setting, which several precisions share."""
+    return train(problem, x, y, seed, dict(setting))
 
 
 def maximise_evidence(fitted: Any, noise: list[str]) -> None:

@@ -109,9 +109,10 @@ class MCDropout(Method):
 
 
 class Prior(Method):
-    """Variational inference by this library under a prior; the length of the training is chosen."""
+    """Variational inference by this library under a prior, as it comes: nothing is chosen on validation data."""
 
-    grid = ({"length": 0.5}, {"length": 1.5})
+    #: Length of the training in that of the other methods at most.
+    length = 1.5
 
     def __init__(self, family: str) -> None:
         self.family = family
@@ -122,7 +123,7 @@ class Prior(Method):
         pyro.set_rng_seed(seed)
         net = problem.network(x[0].numel(), problem.task.outputs(y), 0.0)
         model = problem.task.model(net, make(), len(x)).to(x.device)
-        plan = replace(problem.plan, epochs=max(1, round(problem.plan.epochs * setting["length"])))
+        plan = replace(problem.plan, epochs=max(1, round(problem.plan.epochs * self.length)))
         guide, _ = train_bayesian(model, x, y, plan)
         model.eval()
 

@@ -15,18 +15,23 @@ from uncertainty.laplace import Laplace
 from uncertainty.methods import DeepEnsemble, Deterministic, MCDropout, Method, Prior
 from uncertainty.problems import PROBLEMS
 
-__all__ = ["METHODS", "Run", "run"]
+__all__ = ["BASELINES", "METHODS", "Run", "run"]
 
 #: Numbers by column, the setting that was chosen, and the curves of the figure.
 Run = dict[str, Any]
 
-METHODS: dict[str, Method] = {
+BASELINES: dict[str, Method] = {
     "deterministic": Deterministic(),
     "ensemble": DeepEnsemble(),
     "mc-dropout": MCDropout(),
-    "laplace": Laplace("last_layer"),
-    "laplace-all": Laplace("all"),
+    "laplace-last-layer": Laplace("last_layer"),
+    "laplace-all-layers": Laplace("all"),
+}
+
+#: The baselines, and every prior of the library by its name.
+METHODS: dict[str, Method] = {
     **{family: Prior(family) for family, make in FAMILIES.items() if make is not None},
+    **BASELINES,
 }
 
 #: Points of a risk-coverage curve that are kept.

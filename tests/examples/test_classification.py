@@ -59,3 +59,9 @@ def test_reliability_of_calibrated_probabilities_lies_on_the_diagonal():
     assert confidence == sorted(confidence)
     worst = max(abs(c - a) / math.sqrt(c * (1 - c) / 20_000) for c, a in zip(confidence, accuracy, strict=True))
     assert worst < 4
+
+
+@pytest.mark.parametrize("count", [45, 100, 101])
+def test_reliability_has_as_many_bins_whatever_the_number_of_data(count):
+    probs, y = sample(count)
+    assert [len(values) for values in reliability(probs, y, bins=10)] == [10, 10]

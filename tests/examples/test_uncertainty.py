@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from comparison.families import FAMILIES
 from measures import regression
 from torch import nn
 from torch.distributions import Normal
 from training import Plan
-from uncertainty.laplace import maximise_evidence
-from uncertainty.methods import DeepEnsemble, Deterministic, MCDropout, Prior
+from uncertainty.laplace import maximise_evidence, plain_network
+from uncertainty.methods import DeepEnsemble, Deterministic, MCDropout
 from uncertainty.problems import PROBLEMS, TABLES, Problem, dense, standardised
-from uncertainty.runs import METHODS, run
+from uncertainty.runs import BASELINES, METHODS, run
 from uncertainty.tables import TEST_TO_TRAIN, advantage, losses, mark, table
 from uncertainty.tasks import Classification, GaussianLoss, Regression
 
@@ -68,26 +69,48 @@ def line(count=200, noise=0.4):
     return Problem(Regression(), lambda folder, seed: None, dense(16), Plan(60, 32, 1e-2)), x, y
 
 
-@pytest.mark.parametrize("name", ["vbd", "gaussian", *[n for n, m in METHODS.items() if not isinstance(m, Prior)]])
+def test_no_baseline_has_the_name_of_a_prior():
+    assert len(METHODS) == len(BASELINES) + len(FAMILIES) - 1  # all but the likelihood alone
+
+
+def middle(method):
+    """A setting that is not extreme; of Laplace the evidence."""
+    return {**method.grid[len(method.grid) // 2], "precision": 0.0}
+
+
+@pytest.mark.parametrize("name", ["vbd", "gaussian", *BASELINES])
 def test_methods_find_a_line_and_its_noise(name):
     problem, x, y = line()
     method = METHODS[name]
-    predictive = method.fit(problem, x, y, 0, method.grid[len(method.grid) // 2])(x)
+    predictive = method.fit(problem, x, y, 0, middle(method))(x)
     found = regression.scores(predictive, y)
     assert found["error"] < 0.5
     assert abs(found["coverage"] - 90) < 8
     assert 0.25 < float(predictive.component_distribution.stddev.min()) < 0.55
 
 
-@pytest.mark.parametrize("name", ["vbd", *[n for n, m in METHODS.items() if not isinstance(m, Prior)]])
+@pytest.mark.parametrize("name", ["vbd", *BASELINES])
 def test_methods_give_class_probabilities(name):
     problem = replace(TABLES["iris"], plan=Plan(60, 32, 1e-2))
     data = problem.load(None, 0)
     method = METHODS[name]
-    probs = method.fit(problem, data.x, data.y, 0, method.grid[len(method.grid) // 2])(data.x_test)
+    probs = method.fit(problem, data.x, data.y, 0, middle(method))(data.x_test)
     assert probs.shape == (len(data.x_test), 3)
     torch.testing.assert_close(probs.sum(-1), torch.ones(len(probs)))
     assert (probs.argmax(-1) == data.y_test).float().mean() > 0.85
+
+
+def test_precisions_of_laplace_share_a_network_and_a_higher_one_is_surer():
+    problem, x, y = line(60)
+    spread = []
+    for precision in (0.1, 1.0, 1000.0):
+        predict = METHODS["laplace-last-layer"].fit(
+            problem, x, y, 0, {"weight_decay": 0.1, "length": 1.0, "precision": precision}
+        )
+        spread.append(predict(x).component_distribution.stddev.mean().item())
+    assert spread == sorted(spread, reverse=True)
+    assert spread[0] > spread[-1]
+    assert plain_network.cache_info().hits >= 2
 
 
 def test_an_ensemble_has_five_members_and_dropout_stays_on():
