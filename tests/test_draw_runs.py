@@ -114,6 +114,21 @@ def test_how_the_plate_counts_the_data():
         assert (runs.full_size, runs.num_data, runs.num_batches) == (16, 32, 2)
 
 
+def test_of_two_plates_of_the_size_of_a_batch_the_subsampled_one_is_of_the_data():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", 12, subsample=x, dim=-2), pyro.plate("outputs", 3, dim=-1):
+            pyro.sample("y", dist.Normal(x * w.unsqueeze(-2), 1.0), obs=y)
+
+    x, y = torch.randn(12, 3), torch.randn(12, 3)
+    guide = vbd.VBDGuide(model, x, y)
+    with draw_runs(model, guide, (x, y), 3) as runs:
+        assert runs.data_plate("y").name == "data"
+        assert runs.full_size == 12
+    with draw_runs(model, guide, (x[:3], y[:3]), 3) as runs:
+        assert runs.data_plate("y").name == "data"
+
+
 def test_arguments():
     x, y = torch.randn(5, 2), torch.arange(5)
     assert all_data(x, y) == (x, y)

@@ -74,6 +74,25 @@ def test_jacobians_of_constrained_latents_count():
         assert torch.allclose(run.log_q(), Normal(loc, scale).log_prob(s.log()) - s.log())
 
 
+@pytest.mark.parametrize("draws", [1, 3])
+def test_latents_in_plates_are_summed(draws):
+    def model(x, y=None):
+        with pyro.plate("groups", 3, dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 2.0).to_event(1))
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("y", dist.Normal(z.mean((-1, -2)).unsqueeze(-1) + x, 1.0), obs=y)
+
+    x, y = torch.randn(6), torch.randn(6)
+    guide = vbd.VBDGuide(model, x, y)
+    run = only_run(model, guide, (x, y), draws)
+    z = run.latents()["z"]
+    assert z.shape == (draws, 3, 2)
+    q = guide.posteriors["q/z"].distribution()
+    assert torch.allclose(run.log_prior()["z"], Normal(0.0, 2.0).log_prob(z).sum((1, 2)))
+    assert torch.allclose(run.log_q(), Normal(q.loc, q.scale).log_prob(z).sum((1, 2)))
+    assert torch.allclose(run.log_likelihood()["y"], Normal(z.mean((1, 2))[:, None] + x, 1.0).log_prob(y))
+
+
 def test_masks_count_and_scales_do_not():
     x, y = data(8)
     keep = torch.arange(8) < 5
