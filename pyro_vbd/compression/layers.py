@@ -75,7 +75,6 @@ class MatrixLayer(Layer):
             self.needed = torch.ones_like(self.needed)
         if not needed.all():
             self.weight = self.weight * needed.view(groups, rows, 1, 1)
-        self.bias = self.bias * needed
         self.reads = (self.weight != 0).any(3).any(1).flatten()
         return [self.reads if self._source is not None else None]
 

@@ -65,6 +65,17 @@ def test_depthwise_channels_go_with_their_inputs():
     torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_part_of_a_group_stays_with_it():
+    net = nn.Sequential(nn.Conv1d(2, 6, 1), nn.Conv1d(6, 4, 3, groups=2), nn.Conv1d(4, 3, 1))
+    net[2].weight[:, 2] = 0.0
+    net[0].weight[0] = 0.0
+    x = torch.randn(2, 2, 9)
+    found = cut(net, x)
+    assert (found.units["0"], found.units["1"]) == ((6, 6), (4, 4))
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
 def test_double_precision(float64):
     found = pair(nn.Linear(3, 4), nn.Linear(4, 2), torch.randn(2, 3))
     assert found.network[0].weight.dtype == torch.float64
