@@ -13,6 +13,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
@@ -78,7 +79,7 @@ class StochasticNetwork(nn.Module):
         """The output, and how many dimensions it has in front of the network's own; see :meth:`forward`."""
         _outside_data_plate()
         if self.inputs_seen is None:
-            self.inputs_seen = tree_map(_shape_of, (tuple(inputs), dict(kwargs)))
+            self.inputs_seen = tree_map(_shape_of, (tuple(inputs), dict(kwargs)), is_leaf=_is_packed)
         weights = self.prototype()
         rest = announced(self._label, self.net)
         # a weight that a handler holds at one value has none of the dimensions that the others have
@@ -120,8 +121,14 @@ class StochasticNetwork(nn.Module):
         )
 
 
+def _is_packed(value: Any) -> bool:
+    return isinstance(value, PackedSequence)
+
+
 def _shape_of(value: Any) -> Any:
     """A tensor of the same shape without its numbers; anything else as it is."""
+    if _is_packed(value):  # a tuple that wants its lengths on the CPU
+        return value._replace(data=_shape_of(value.data))
     return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
 
 
