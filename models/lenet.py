@@ -1,4 +1,7 @@
-"""LeNet-300-100 and LeNet-5-Caffe (Table 4 of Liu et al. 2019): 266,200 and 430,500 weights without biases."""
+"""The LeNets of Tables 4 and 5 of Liu et al. 2019.
+
+Weights without biases: LeNet-300-100 has 266,200, LeNet-500-300 545,000, LeNet-5-Caffe 430,500.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,17 @@ from torch import nn
 
 from models.mlp import mlp
 
-__all__ = ["lenet_5_caffe", "lenet_300_100"]
+__all__ = ["lenet_5_caffe", "lenet_300_100", "lenet_500_300"]
 
 
 def lenet_300_100() -> nn.Sequential:
     """784-300-100-10 with ReLU, on images of shape ``(N, 1, 28, 28)`` or ``(N, 784)``."""
     return mlp(784, (300, 100), 10)
+
+
+def lenet_500_300() -> nn.Sequential:
+    """784-500-300-10 with ReLU, on images of shape ``(N, 1, 28, 28)`` or ``(N, 784)``."""
+    return mlp(784, (500, 300), 10)
 
 
 def lenet_5_caffe() -> nn.Sequential:

@@ -10,7 +10,8 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints, transform_to
+from torch.distributions import Distribution, Independent, Transform, constraints, transform_to
+from torch.distributions.transforms import _InverseTransform
 from torch.distributions.utils import lazy_property
 
 __all__ = ["CentredNormal", "base_distribution", "is_positive", "map_tensors", "tensors"]
@@ -21,14 +22,23 @@ class CentredNormal(dist.Normal):
 
     Args:
         variance: v, of the batch shape.
+        loc: 0; given, with ``scale``, by those who take a Normal apart and build another (``LocScaleReparam``).
+        scale: a standard deviation that replaces ``variance``.
     """
 
     arg_constraints = {"variance": constraints.positive}
     variance: Any = None  # an attribute here, where Normal has a property
 
-    def __init__(self, variance: Tensor, validate_args: bool | None = None) -> None:
-        self.variance = variance
-        Distribution.__init__(self, variance.shape, validate_args=False)
+    def __init__(
+        self,
+        variance: Tensor,
+        validate_args: bool | None = None,
+        *,
+        loc: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> None:
+        self.variance = variance if scale is None else scale.square()
+        Distribution.__init__(self, self.variance.shape, validate_args=False)
 
     @lazy_property
     def loc(self) -> Tensor:  # type: ignore[override]
@@ -48,7 +58,9 @@ class CentredNormal(dist.Normal):
         return CentredNormal(self.variance.expand(batch_shape))
 
 
-D = TypeVar("D", bound=Distribution)
+_INVERSE = "_inv"  # where a transform keeps its inverse, which keeps it in turn
+
+D = TypeVar("D", bound=Distribution | Transform)
 
 
 def base_distribution(fn: Any) -> Any:
@@ -69,21 +81,33 @@ def is_positive(fn: Any) -> bool:
     return bool((transform_to(base.support)(probe) >= 0).all())
 
 
-def tensors(fn: Distribution) -> Iterator[tuple[str, Tensor]]:
-    """The floating-point tensors that a distribution is made of, by attribute, those of distributions in it included."""
+def tensors(fn: Distribution | Transform) -> Iterator[tuple[str, Tensor]]:
+    """The floating-point tensors that a distribution is made of, by attribute, with those of what is inside it."""
+    if isinstance(fn, _InverseTransform):
+        fn = fn.inv
     for name, value in vars(fn).items():
-        if isinstance(value, Distribution):
-            yield from tensors(value)
-        elif isinstance(value, Tensor) and value.is_floating_point():
-            yield name, value
+        if name == _INVERSE:
+            continue
+        for part in value if isinstance(value, list) else (value,):
+            if isinstance(part, Distribution | Transform):
+                yield from tensors(part)
+            elif isinstance(part, Tensor) and part.is_floating_point():
+                yield name, part
 
 
 def map_tensors(fn: D, function: Callable[[Tensor], Tensor]) -> D:
     """The same distribution with ``function`` applied to each of :func:`tensors`."""
+
+    def mapped_part(value: Any) -> Any:
+        if isinstance(value, list):
+            return [mapped_part(part) for part in value]
+        if isinstance(value, Distribution | Transform):
+            return map_tensors(value, function)
+        return function(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    if isinstance(fn, _InverseTransform):
+        return map_tensors(fn.inv, function).inv  # type: ignore[return-value]
     mapped = copy.copy(fn)
     for name, value in vars(fn).items():
-        if isinstance(value, Distribution):
-            vars(mapped)[name] = map_tensors(value, function)
-        elif isinstance(value, Tensor) and value.is_floating_point():
-            vars(mapped)[name] = function(value)
+        vars(mapped)[name] = None if name == _INVERSE else mapped_part(value)
     return mapped

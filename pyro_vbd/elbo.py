@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -26,11 +27,16 @@ class ELBOTerms:
     #: The KL of each latent site; of a scale at a point, minus the log of its prior density.
     kl_by_site: dict[str, Tensor]
     kl_weight: float | Tensor
+    #: Factors beyond ``kl_weight`` of single sites' KLs, by site; 1 for those that are not in it.
+    site_weights: Mapping[str, float | Tensor] = field(default_factory=dict)
 
     @property
     def elbo(self) -> Tensor:
         """Log-likelihood minus weighted KL: what is maximised."""
-        return self.log_likelihood - self.kl_weight * self.kl
+        if not self.site_weights:
+            return self.log_likelihood - self.kl_weight * self.kl
+        weighted = [self.site_weights.get(site, 1.0) * kl for site, kl in self.kl_by_site.items()]
+        return self.log_likelihood - self.kl_weight * sum(weighted, start=torch.zeros_like(self.log_likelihood))
 
     @property
     def kl(self) -> Tensor:
@@ -64,10 +70,12 @@ class VBD_ELBO(ELBO):
         vectorize_particles: run the particles at once, in a plate to the left of the model's.
         max_plate_nesting: how deep the model's plates are nested; found out by default.
         hyperprior_constant: whether to count the constant log(b - a) of a uniform hyperprior.
+        site_weights: further factors of the KL of single sites, as a dict of patterns of site names to numbers, where the
+            first that matches counts and 1 is the rest: what closing a gate saves, say (the bound is one at 1 alone).
 
     Raises:
-        ValueError: for a negative or infinite ``kl_weight``, fewer than one particle, an unknown estimator; when called,
-            for a guide that was made for another model.
+        ValueError: for a negative or infinite ``kl_weight`` or site weight, fewer than one particle, an unknown estimator;
+            when called, for a guide that was made for another model.
     """
 
     def __init__(
@@ -79,9 +87,12 @@ class VBD_ELBO(ELBO):
         vectorize_particles: bool = False,
         max_plate_nesting: float = math.inf,
         hyperprior_constant: bool = False,
+        site_weights: Mapping[str, float] | None = None,
     ) -> None:
-        if not 0 <= kl_weight < math.inf:
-            raise ValueError(f"kl_weight={kl_weight} weighs the KL: use a number >= 0, and 1 for the bound itself")
+        self.site_weights = dict(site_weights or {})
+        for name, weight in {"kl_weight": kl_weight, **self.site_weights}.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name}={weight} weighs the KL: use a number >= 0, and 1 for the bound itself")
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles} leaves nothing to average: use 1 or more")
         self._estimator_of = estimator_by_site(estimator)
@@ -105,7 +116,11 @@ class VBD_ELBO(ELBO):
                     log_likelihood = log_likelihood + site["log_prob_sum"] / self.num_particles
             for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
                 kls[name] = kls.get(name, 0.0) + kl / self.num_particles
-        return ELBOTerms(torch.as_tensor(log_likelihood), kls, self.kl_weight)
+        return ELBOTerms(torch.as_tensor(log_likelihood), kls, self.kl_weight, self._weights_of(kls))
+
+    def _weights_of(self, sites: Iterable[str]) -> dict[str, float]:
+        matches = ((site, pattern) for site in sites for pattern in self.site_weights if fnmatchcase(site, pattern))
+        return {site: self.site_weights[pattern] for site, pattern in reversed(list(matches))}
 
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a number, without gradients."""

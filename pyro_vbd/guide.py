@@ -18,13 +18,13 @@ from torch.distributions import constraints
 
 from pyro_vbd.broadcasting import broadcasting_faults, open_draws_plate
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.hierarchy import Hierarchy, find_hierarchy
+from pyro_vbd.hierarchy import find_hierarchy
 from pyro_vbd.initial_values import matching_scale, prior_centre, small_random
 from pyro_vbd.optimal_scale import OptimalScale
 from pyro_vbd.parameters import unique_label
 from pyro_vbd.posteriors import MeanFieldNormal
-from pyro_vbd.priors.optimum import Optimum, find_optimum
 from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
+from pyro_vbd.scale_choice import choose_rules, scale_rule_of
 from pyro_vbd.scale_factors import Weight
 from pyro_vbd.site_posteriors import (
     FreePosterior,
@@ -48,8 +48,9 @@ class VBDGuide(nn.Module):
     Eqs. (4) and (12) of Liu et al. 2019. A weight is a latent Normal of mean 0 (or log-uniform). Which latent is its
     variance, scale or precision is found from how the model depends on it, whatever its name, shape or constant. Where
     the optimum of that latent is registered (:func:`~pyro_vbd.priors.register_optimum`) it stands there at every step;
-    otherwise it is a learned point. A weight with several factors, ``Normal(0, tau * lam)``, gets the optimum for the one
-    with most elements. Any other latent gets a Gaussian on its unconstrained space.
+    otherwise it is a learned point; ``scale_posterior`` gives it a density instead. A weight with several factors,
+    ``Normal(0, tau * lam)``, gets the optimum for the one with most elements. Any other latent gets a Gaussian on its
+    unconstrained space.
 
     Args:
         model: a Pyro model with static structure: a ``vbd`` model or any callable. It is not a submodule of the guide.
@@ -57,6 +58,10 @@ class VBDGuide(nn.Module):
             otherwise they do after the first call, which must pass the data.
         alpha: ``"weight"``: each weight has its own alpha (eq. 18); ``"unit"``: one for each index of the weight's first
             dimension; ``"layer"``: one for the site; a positive number: that alpha, fixed (eq. 17).
+        scale_posterior: q(gamma). ``"delta"``, at the registered optimum or learned; ``"lognormal"``, a learned Gaussian of
+            log gamma (of its logit between bounds), its bound estimated from draws; ``"exact"``, the optimum of all
+            densities given q(W), with which the bound is one on the evidence: in closed form where it is registered
+            (:func:`~pyro_vbd.priors.register_evidence`), else by quadrature at every step.
         init_log_var: where :math:`\log\sigma^2` starts, in log(weight units squared); lower for a site where more than 1%
             of the nonzero means would start beyond :math:`\log\alpha = 3`.
         init_scale: where the standard deviation of the other latents starts, on their unconstrained space.
@@ -75,6 +80,7 @@ class VBDGuide(nn.Module):
         model: Callable[..., Any],
         *args: Any,
         alpha: str | float = "weight",
+        scale_posterior: str = "delta",
         init_log_var: float = -10.0,
         init_scale: float = 0.1,
         name: str | None = None,
@@ -82,8 +88,10 @@ class VBDGuide(nn.Module):
     ) -> None:
         super().__init__()
         dropout_rate(alpha, torch.ones(1, 1), init_log_var)  # a bad alpha is refused here, not at the first run
+        scale_rule_of(scale_posterior)
         self._model = _Reference(model)  # not the module itself: its parameters are not the guide's
-        self.alpha, self.init_log_var, self.init_scale = alpha, init_log_var, init_scale
+        self.alpha, self.scale_posterior = alpha, scale_posterior
+        self.init_log_var, self.init_scale = init_log_var, init_scale
         self.name = name or unique_label("VBDGuide")
         self._sites: dict[str, tuple[int, tuple[Any, ...]]] = {}  # event dimensions and plates, in the model's order
         self._weights: dict[str, Weight] = {}
@@ -133,8 +141,7 @@ class VBDGuide(nn.Module):
         found = {}
         for site, q in self._distributions().items():
             if _key(site) in self.optima:
-                value = q.mean
-                found[site] = value.expand(len(probabilities), *value.shape)
+                found[site] = _scale_quantile(q, torch.as_tensor(probabilities))
             else:
                 reference = next(self._learned[site].parameters())
                 found[site] = self._learned[site].quantile(torch.as_tensor(probabilities).to(reference))
@@ -162,7 +169,7 @@ class VBDGuide(nn.Module):
         gammas = {site: q.v for site, q in free.items() if isinstance(q, dist.Delta)}
         for module in self.optima.values():
             assert isinstance(module, OptimalScale)
-            free[module.site] = dist.Delta(module(free, gammas), validate_args=False)
+            free[module.site] = module(free, gammas)
         return {site: free[site] for site in self._sites}
 
     @property
@@ -196,7 +203,7 @@ class VBDGuide(nn.Module):
                 "precision up to a constant factor: they get a learned posterior instead of an optimum",
                 stacklevel=3,
             )
-        optimal = _closed_forms(sites, hierarchy)
+        rules = choose_rules(self.scale_posterior, sites, hierarchy)
         self._weights = hierarchy.weights
         for site, node in sites.items():
             label = f"{self.name}.{site}"
@@ -207,15 +214,15 @@ class VBDGuide(nn.Module):
                 self.posteriors[_key(site)] = FreePosterior(label, prior_centre(node), node["fn"].support, self.init_scale)
         weights = {site: self._learned[site].distribution() for site in hierarchy.weights}
         for site in sites:  # scales last, since they start from the weights
-            if site in hierarchy.gammas and site not in optimal:
+            if site in hierarchy.gammas and site not in rules:
                 value = matching_scale(sites[site], hierarchy, weights)
-                self.posteriors[_key(site)] = PointPosterior(f"{self.name}.{site}", value, sites[site]["fn"].support)
-        for site, optimum in optimal.items():
-            self.optima[_key(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), optimum)
+                self.posteriors[_key(site)] = self._scale(f"{self.name}.{site}", value, sites[site])
+        for site, rule in rules.items():
+            self.optima[_key(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), rule)
         if not hasattr(self.model, "prototype"):  # a network of this library broadcasts
             with untouched(self.model):
                 self._faults = broadcasting_faults(model, self.sample(3), trace, args, kwargs)
-        logger.debug("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(optimal))
+        logger.debug("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(rules))
 
     def _gaussian(self, label: str, node: Mapping[str, Any], is_weight: bool) -> GaussianPosterior:
         init = node["infer"].get("init")
@@ -225,6 +232,17 @@ class VBDGuide(nn.Module):
         log_var = safe_log_var(loc, self.init_log_var)
         log_alpha, learned = dropout_rate(self.alpha, loc, log_var)
         return GaussianPosterior(label, loc, log_var, log_alpha, learned)
+
+    def _scale(self, label: str, value: Tensor, node: Mapping[str, Any]) -> SitePosterior:
+        support = node["fn"].support
+        if not bool(node["fn"].log_prob(value).isfinite().all()):
+            raise ValueError(
+                f"the prior of {node['name']!r} has no density where it would start to be learned (a spike and slab, say): "
+                "let it follow from the weights, by scale_posterior='delta' or 'exact' and hyperparameters that are numbers"
+            )
+        if self.scale_posterior != "lognormal":
+            return PointPosterior(label, value, support)
+        return FreePosterior(label, value, support, self.init_scale)
 
 
 class _Reference:
@@ -240,6 +258,12 @@ class _Reference:
 def _key(site: str) -> str:
     """A name for a submodule: one for each site, without dots, and unlike any attribute of a module."""
     return "q/" + site.replace("~", "~0").replace("/", "~1").replace(".", "/")
+
+
+def _scale_quantile(q: Any, probability: Tensor) -> Tensor:
+    if isinstance(q, dist.Delta):
+        return q.v.expand(len(probability), *q.v.shape)
+    return q.quantile(probability.reshape((-1,) + (1,) * len(q.batch_shape)).to(q.point).expand(-1, *q.batch_shape))  # type: ignore[no-any-return]
 
 
 def _check(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
@@ -260,17 +284,3 @@ def _check(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
                     f"site {name!r} is drawn inside the plate {frame.name!r}, once for each datum: draw a weight before "
                     "the plate, and pass the data when the guide runs for the first time"
                 )
-
-
-def _closed_forms(sites: Mapping[str, Any], hierarchy: Hierarchy) -> dict[str, Optimum]:
-    """The gammas that stand at a registered optimum: at most one factor of any weight, those with most elements first."""
-    optimal: dict[str, Optimum] = {}
-    taken: set[str] = set()
-    for site in sorted(hierarchy.fixed, key=lambda g: (-sites[g]["value"].numel(), list(sites).index(g))):
-        acted_on = hierarchy.acted_on(site)
-        roles = {weight.factor(site).on for weight in acted_on}
-        optimum = find_optimum(type(base_distribution(sites[site]["fn"])), *roles) if len(roles) == 1 else None
-        if optimum is not None and taken.isdisjoint(weight.site for weight in acted_on):
-            optimal[site] = optimum
-            taken.update(weight.site for weight in acted_on)
-    return optimal

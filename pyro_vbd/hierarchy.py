@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Normal, Transform
 
 from pyro_vbd.distributions import base_distribution, is_positive, tensors
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
@@ -89,7 +89,8 @@ def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarc
     start = scales({})
     found: dict[tuple[str, str], Factor] = {}
     for group in _colours(candidates, behind):
-        found.update(_factors(group, point, start, behind, scales))
+        links = {g: sites[g]["infer"].get("link") for g in group}
+        found.update(_factors(group, links, point, start, behind, scales))
 
     weights = {name: _weight(name, start[name], point, [found.get((name, g)) for g in behind[name]]) for name in centred}
     for _ in range(_CHECKS):
@@ -160,6 +161,7 @@ def _colours(candidates: list[str], behind: Mapping[str, list[str]]) -> Iterator
 
 def _factors(
     group: list[str],
+    links: Mapping[str, Transform | None],
     point: Mapping[str, Tensor],
     start: Mapping[str, Tensor],
     behind: Mapping[str, list[str]],
@@ -167,7 +169,13 @@ def _factors(
 ) -> dict[tuple[str, str], Factor]:
     """The factors of a group, by (weight, latent): the power from halving it, the index from its digits."""
     pairs = [(weight, g) for g in group for weight, parts in behind.items() if g in parts]
-    halved = scales({g: 0.5 * point[g] for g in group})
+
+    def times(g: str, factor: Tensor | float) -> Tensor:
+        """The value of g at which what takes its place is so many times as large."""
+        link = links[g]
+        return point[g] * factor if link is None else link.inv(link(point[g]) * factor)  # type: ignore[no-any-return]
+
+    halved = scales({g: times(g, 0.5) for g in group})
     powers = {}
     for weight, g in pairs:
         slope = torch.log2(start[weight] / halved[weight])
@@ -180,15 +188,16 @@ def _factors(
     for place in range(math.ceil(math.log(largest, _BASE) - 1e-9)):
         numbers = {g: torch.arange(point[g].numel(), device=point[g].device).view_as(point[g]) for _, g in powers}
         digits = {g: torch.div(n, _BASE**place, rounding_mode="floor") % _BASE for g, n in numbers.items()}
-        moved = scales({g: point[g] * torch.exp(_STEP * digit.to(point[g])) for g, digit in digits.items()})
+        # down, since a link may have an upper end
+        moved = scales({g: times(g, torch.exp(-_STEP * digit.to(point[g]))) for g, digit in digits.items()})
         for weight, g in list(index):
-            steps = torch.log(moved[weight] / start[weight]) / (powers[weight, g] * _STEP)
+            steps = torch.log(start[weight] / moved[weight]) / (powers[weight, g] * _STEP)
             if bool(((steps - steps.round()).abs() < 0.3).all()):
                 index[weight, g] += steps.round().long() * _BASE**place
             else:
                 del index[weight, g]
     return {
-        (weight, g): Factor(g, powers[weight, g], numbers, point[g].numel())
+        (weight, g): Factor(g, powers[weight, g], numbers, point[g].numel(), links[g])
         for (weight, g), numbers in index.items()
         if bool(((numbers >= 0) & (numbers < point[g].numel())).all())
     }

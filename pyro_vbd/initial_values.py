@@ -45,7 +45,7 @@ def matching_scale(node: Mapping[str, Any], hierarchy: Hierarchy, weights: Mappi
         factor = weight.factor(site)
         mean_square = factor.total(weights[weight.site].second_moment / weight.constant.square())
         mean_square = mean_square / factor.total(torch.ones(weight.shape).to(mean_square))
-        estimates.append(mean_square.pow(0.5 / factor.power / len(weight.factors)))
+        estimates.append(factor.of_variance(mean_square.pow(1.0 / len(weight.factors))))
     value = torch.stack(estimates).mean(0).reshape(shape)
     support = node["fn"].support
     inside = torch.distributions.biject_to(support)(torch.distributions.biject_to(support).inv(value))

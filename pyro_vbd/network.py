@@ -13,12 +13,14 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
+from pyro_vbd.priors.sharing import is_input_first
 from pyro_vbd.selection import Where, select
 
 __all__ = ["StochasticNetwork", "lift"]
@@ -36,10 +38,13 @@ class StochasticNetwork(nn.Module):
     def __init__(self, net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where, name: str) -> None:
         super().__init__()
         self.net = copy.deepcopy(net)
-        self.priors = select(self.net, prior, where)
+        swapped = {f"{path}.weight".lstrip(".") for path, module in self.net.named_modules() if is_input_first(module)}
+        self.priors = {n: p.input_first() if n in swapped else p for n, p in select(self.net, prior, where).items()}
         self.name, self._label = name, unique_label(name or "network")
         for weight in self.priors:
             self.net.get_parameter(weight).requires_grad_(False)
+        #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these.
+        self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
         # only tied weights need looking for at every call
         every = [*self.net.named_parameters(remove_duplicate=False), *self.net.named_buffers(remove_duplicate=False)]
@@ -73,6 +78,8 @@ class StochasticNetwork(nn.Module):
     def run(self, inputs: Any, kwargs: Mapping[str, Any]) -> tuple[Any, int]:
         """The output, and how many dimensions it has in front of the network's own; see :meth:`forward`."""
         _outside_data_plate()
+        if self.inputs_seen is None:
+            self.inputs_seen = tree_map(_shape_of, (tuple(inputs), dict(kwargs)), is_leaf=_is_packed)
         weights = self.prototype()
         rest = announced(self._label, self.net)
         # a weight that a handler holds at one value has none of the dimensions that the others have
@@ -112,6 +119,17 @@ class StochasticNetwork(nn.Module):
             isinstance(module, nn.RNNBase) or (isinstance(module, _NormBase) and module.training)
             for module in self.net.modules()
         )
+
+
+def _is_packed(value: Any) -> bool:
+    return isinstance(value, PackedSequence)
+
+
+def _shape_of(value: Any) -> Any:
+    """A tensor of the same shape without its numbers; anything else as it is."""
+    if _is_packed(value):  # a tuple that wants its lengths on the CPU
+        return value._replace(data=_shape_of(value.data))
+    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
 
 
 def _outside_data_plate() -> None:

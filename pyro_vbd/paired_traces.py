@@ -15,6 +15,7 @@ from pyro.poutine.messenger import unwrap
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
 
+from pyro_vbd.exact_scale import CollapsedScales
 from pyro_vbd.flipout import FlipoutTensor
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.guide import VBDGuide
@@ -68,7 +69,7 @@ def paired_traces(
         ValueError: where the model has a latent that the guide does not know, or (while Pyro's validation is on) an
             observed site has a shape that no plate declares.
     """
-    with ExitStack() as stack:
+    with ExitStack() as stack, CollapsedScales():
         for word, kind in _TENSORS.items():
             if kind is not None:
                 stack.enter_context(LocalReparam(lambda site, word=word: estimator(site) == word, kind))  # type: ignore[misc]

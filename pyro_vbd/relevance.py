@@ -1,8 +1,11 @@
-"""Which weights the posterior has removed: those whose dropout rate has grown large."""
+"""Which weights, units and gates the posterior has removed: those whose dropout rate has grown large."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,50 +13,182 @@ from torch import Tensor, nn
 
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
+from pyro_vbd.noise.gate import Gate
+from pyro_vbd.posteriors import MeanFieldNormal
 from pyro_vbd.supervised import SupervisedModel
 
-__all__ = ["masks", "point_network", "sparsity"]
+__all__ = ["gate_sites", "masks", "network_of", "point_network", "relevance", "signal_to_noise", "sparsity"]
+
+# What of a weight shares one relevance: the dimensions that are summed over.
+_SHARED: Mapping[str, Callable[[int], tuple[int, ...]]] = MappingProxyType(
+    {
+        "weight": lambda dims: (),
+        "unit": lambda dims: tuple(range(1, dims)),
+        "input": lambda dims: tuple(d for d in range(dims) if d != 1),
+    }
+)
 
 
-def masks(guide: VBDGuide, threshold: float = 3.0) -> dict[str, Tensor]:
-    r"""Which weights are kept, by site: 1 where :math:`\log\alpha \le` ``threshold``, else 0.
+@torch.no_grad()
+def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
+    r""":math:`\log\alpha` by weight site; the lower, the more relevant. Infinite where the mean is 0.
 
-    At 3, alpha is 20, a binary dropout rate of 0.95 (section 4.3 of Liu et al. 2019; Molchanov et al. 2017). Shapes and
-    dtypes are those of the weights, as the masks of ``torch.nn.utils.prune`` are.
+    .. math:: \log\alpha = \log \sum_i \sigma_i^2 - \log \sum_i \theta_i^2
+
+    over the weights that ``per`` puts together.
+
+    Args:
+        guide: a posterior.
+        per: ``"weight"``; ``"unit"``, all that share an index of the first dimension (rows, filters); ``"input"``, all that
+            share one of the second (columns). A gate is a unit of its own in each.
+
+    Returns:
+        Tensors of the weight's shape, with dimensions of size 1 where weights were put together. For a model made by
+        ``vbd.Classifier(net, ...)`` the keys are those of ``net.state_dict()``.
+
+    Raises:
+        ValueError: if ``per`` is none of the three.
     """
-    return {site: (value <= threshold).to(value.dtype) for site, value in guide.log_alpha().items()}
+    if per not in _SHARED:
+        raise ValueError(f"per={per!r} is unknown: use one of {', '.join(_SHARED)}")
+    if per == "weight":
+        return guide.log_alpha()
+    found = {}
+    for site, (variance, square) in _moments(guide).items():
+        dims = _SHARED[per](variance.dim())
+        if dims and variance.dim() > 1:
+            variance, square = variance.sum(dims, keepdim=True), square.sum(dims, keepdim=True)
+        found[site] = variance.log() - square.log()
+    return found
 
 
-def sparsity(guide: VBDGuide, threshold: float = 3.0) -> float:
-    """Share of the Bayesian weights whose log alpha exceeds the threshold, between 0 and 1."""
-    kept = masks(guide, threshold).values()
+def signal_to_noise(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
+    r""":math:`|\theta|/\sigma = \alpha^{-1/2}` by weight site; the higher, the more relevant. See :func:`relevance`."""
+    return {site: (-0.5 * value).exp() for site, value in relevance(guide, per).items()}
+
+
+def masks(
+    guide: VBDGuide,
+    threshold: float | Mapping[str, float] = 3.0,
+    gate_threshold: float = 0.0,
+    *,
+    per: str = "weight",
+) -> dict[str, Tensor]:
+    r"""Which weights are kept, by site: 1 where :math:`\log\alpha` is at most the threshold, else 0.
+
+    At 3, alpha is 20, a binary dropout rate of 0.95 (section 4.3 of Liu et al. 2019; Molchanov et al. 2017); at 0, the
+    authors' threshold for gates, the noise is as large as the signal. Shapes and dtypes are those of the weights, as the
+    masks of ``torch.nn.utils.prune`` are.
+
+    Args:
+        guide: a posterior.
+        threshold: of weights; or a dict of patterns of site names to thresholds, where the first that matches counts
+            and 3 (of gates ``gate_threshold``) is the rest.
+        gate_threshold: of :class:`~pyro_vbd.noise.Gate` weights.
+        per: whether weights go one by one, or a ``"unit"`` or an ``"input"`` at a time; see :func:`relevance`.
+
+    Raises:
+        ValueError: if ``per`` is unknown, or a threshold is no number.
+    """
+    gates = gate_sites(guide.model)
+    patterns = {"*": threshold} if isinstance(threshold, int | float) else dict(threshold)
+    bad = {key: value for key, value in {**patterns, "gates": gate_threshold}.items() if not value == value}
+    if bad:
+        raise ValueError(f"the thresholds {bad} keep nothing and remove nothing: use numbers")
+
+    def limit(site: str) -> float:
+        if site in gates and isinstance(threshold, int | float):
+            return gate_threshold
+        rest = gate_threshold if site in gates else 3.0
+        return next((value for pattern, value in patterns.items() if fnmatchcase(site, pattern)), rest)
+
+    full = guide.log_alpha()
+    return {
+        site: (value <= limit(site)).to(value.dtype).expand_as(full[site]).contiguous()
+        for site, value in relevance(guide, per).items()
+    }
+
+
+def sparsity(guide: VBDGuide, threshold: float | Mapping[str, float] = 3.0, gate_threshold: float = 0.0) -> float:
+    """Share of the Bayesian weights and gates whose log alpha exceeds the threshold, between 0 and 1."""
+    kept = masks(guide, threshold, gate_threshold).values()
     return 1.0 - float(sum(mask.sum() for mask in kept)) / sum(mask.numel() for mask in kept)
 
 
 @torch.no_grad()
-def point_network(model: Any, guide: VBDGuide, threshold: float | None = None) -> nn.Module:
+def point_network(
+    model: Any,
+    guide: VBDGuide,
+    threshold: float | Mapping[str, float] | None = None,
+    gate_threshold: float = 0.0,
+    *,
+    kept: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
     """The plain network with the posterior means as its weights, without the removed ones.
 
     Args:
         model: a ``Classifier``, a ``Regressor`` or a lifted network.
         guide: its posterior.
-        threshold: log alpha beyond which a weight becomes 0; None keeps all.
+        threshold: log alpha beyond which a weight becomes 0; see :func:`masks`; None keeps all.
+        gate_threshold: the same of gates.
+        kept: masks by site to use instead of thresholds.
 
     Returns:
         A copy of the network, in the mode (``train`` or ``eval``) that the model's is in.
 
     Raises:
         TypeError: if the model holds no network.
+        ValueError: if the masks are those of another network.
     """
-    network = model.network if isinstance(model, SupervisedModel) else model
-    if not isinstance(network, StochasticNetwork):
-        raise TypeError(f"{type(model).__name__} holds no network: pass a Classifier, a Regressor or a lifted network")
+    network = network_of(model)
     net = copy.deepcopy(network.net)
     means = guide.median()
-    kept = masks(guide, threshold) if threshold is not None else {}
+    if kept is None:
+        kept = masks(guide, threshold, gate_threshold) if threshold is not None else {}
+    _check_masks(kept, {site: means[site] for site in guide.log_alpha()})
     for name in network.priors:
         site = network.site(name)
         parameter = net.get_parameter(name)
         parameter.copy_(means[site] * kept[site] if site in kept else means[site])
         parameter.requires_grad_(True)
     return net
+
+
+def network_of(model: Any) -> StochasticNetwork:
+    """The lifted network inside a model of this library.
+
+    Raises:
+        TypeError: if there is none.
+    """
+    network = model.network if isinstance(model, SupervisedModel) else model
+    if not isinstance(network, StochasticNetwork):
+        raise TypeError(f"{type(model).__name__} holds no network: pass a Classifier, a Regressor or a lifted network")
+    return network
+
+
+def gate_sites(model: Any) -> set[str]:
+    """The sites that are weights of gates; empty for a model that holds no network of this library's."""
+    network = model.network if isinstance(model, SupervisedModel) else model
+    if not isinstance(network, StochasticNetwork):
+        return set()
+    owners = {name: network.net.get_submodule(name.rpartition(".")[0]) for name in network.priors}
+    return {network.site(name) for name, owner in owners.items() if isinstance(owner, Gate)}
+
+
+def _moments(guide: VBDGuide) -> dict[str, tuple[Tensor, Tensor]]:
+    """Variances and squared means, by weight site."""
+    weights = {site: guide._learned[site].distribution() for site in guide.log_alpha()}
+    return {site: (q.variance, q.loc.square()) for site, q in weights.items() if isinstance(q, MeanFieldNormal)}
+
+
+def _check_masks(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    for site, mask in kept.items():
+        if site not in weights:
+            raise ValueError(
+                f"there is a mask for {site!r}, but the weights are {sorted(weights)}: it is of another network"
+            )
+        if mask.shape != weights[site].shape:
+            raise ValueError(
+                f"the mask of {site!r} has shape {tuple(mask.shape)}, the weight {tuple(weights[site].shape)}: it is of "
+                "another network"
+            )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Transform
 
 from pyro_vbd.priors.prior import POWERS
 
@@ -20,13 +21,14 @@ class Factor(nn.Module):
         power: p.
         index: for every element of the weight, the number of the element of g behind it; of the weight's shape.
         size: the number of elements of g.
+        link: a transform of g that takes g's place, where there is one.
     """
 
     index: Tensor | None
 
-    def __init__(self, site: str, power: float, index: Tensor, size: int) -> None:
+    def __init__(self, site: str, power: float, index: Tensor, size: int, link: Transform | None = None) -> None:
         super().__init__()
-        self.site, self.power, self.size = site, power, size
+        self.site, self.power, self.size, self.link = site, power, size, link
         #: Dimensions of the weight that share one g, where g is otherwise in the weight's own order.
         self.shared = tuple(d for d in range(index.dim()) if bool((index == index.narrow(d, 0, 1)).all()))
         first = index
@@ -43,8 +45,17 @@ class Factor(nn.Module):
 
     def spread(self, gamma: Tensor) -> Tensor:
         """g^p behind every element of the weight; broadcasts to the weight's shape."""
-        scale = gamma.pow(self.power)
+        scale = (gamma if self.link is None else self.link(gamma)).pow(self.power)
         return scale.reshape(self.shape) if self.index is None else scale.reshape(-1)[self.index]
+
+    def variance(self, gamma: Tensor) -> Tensor:
+        """The square of the factor, elementwise in g: the variance of a weight of which it is the only one."""
+        return (gamma if self.link is None else self.link(gamma)).pow(2.0 * self.power)
+
+    def of_variance(self, variance: Tensor) -> Tensor:
+        """g of :meth:`variance`."""
+        gamma = variance.pow(0.5 / self.power)
+        return gamma if self.link is None else self.link.inv(gamma)  # type: ignore[no-any-return]
 
     def total(self, values: Tensor) -> Tensor:
         """Sum of ``values``, of the weight's shape, over the elements that share one g; of shape ``(size,)``."""

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
+from pyro_vbd.noise.gate import Gate
 from pyro_vbd.priors.prior import Prior
 
 __all__ = ["Where", "is_weight", "select"]
@@ -24,12 +25,14 @@ _NO_LAYERS = ("torch.nn.modules.module", "torch.nn.modules.container")
 
 
 def is_weight(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
-    """The default rule: weights of torch.nn layers, and raw parameters with two dimensions larger than 1.
+    """The default rule: weights of torch.nn layers and of gates, and raw parameters with two dimensions larger than 1.
 
     Not biases, norms, class tokens, positional vectors or layer scales.
     """
     if not parameter.is_floating_point() or isinstance(owner, _NORMS) or "bias" in name.rpartition(".")[2]:
         return False
+    if isinstance(owner, Gate):
+        return True
     return parameter.dim() > 1 if _is_layer(owner) else sum(size > 1 for size in parameter.shape) > 1
 
 

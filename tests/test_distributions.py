@@ -1,8 +1,11 @@
 """CentredNormal against dist.Normal, and the looks inside distributions."""
 
+import pyro
 import pyro.distributions as dist
+import pyro.poutine as poutine
 import pytest
 import torch
+from pyro.infer.reparam import LocScaleReparam
 from torch.testing import assert_close
 
 from pyro_vbd.distributions import CentredNormal, base_distribution, is_positive, map_tensors, tensors
@@ -32,6 +35,19 @@ def test_a_centred_normal_stays_one_when_it_is_expanded():
     assert wide.loc.dtype == torch.float64
     assert_close(wide.scale, p.scale.expand(2, 3))
     assert type(p.expand_by([4])) is CentredNormal
+
+
+def test_reparameterisers_take_it_apart_like_any_normal():
+    gamma = torch.rand(3) + 0.5
+
+    def model():
+        return pyro.sample("w", CentredNormal(gamma).to_event(1))
+
+    for centred in (0.0, 0.3):
+        trace = poutine.trace(poutine.reparam(model, {"w": LocScaleReparam(centred)})).get_trace()
+        noise = trace.nodes["w_decentered"]
+        assert_close(trace.nodes["_RETURN"]["value"], gamma.sqrt() ** (1 - centred) * noise["value"])
+        assert_close(noise["fn"].base_dist.variance, gamma**centred)
 
 
 def test_gradient_of_the_scale():

@@ -475,6 +475,26 @@ def test_kl_weight_may_change_between_steps(float64):
     assert found[0.25] - found[0.0] == pytest.approx(0.25 * kl, rel=1e-10)
 
 
+def test_a_sites_kl_has_a_factor_of_its_own(float64):
+    """The first pattern that matches counts, beside kl_weight."""
+    model, guide, batch = problem("classifier")
+    elbo = vbd.VBD_ELBO(0.5, site_weights={"0.*": 3.0, "*.weight": 7.0})
+    terms = elbo.terms(model, guide, *batch)
+    expected = terms.log_likelihood - 0.5 * (3.0 * terms.kl_by_site["0.weight"] + 7.0 * terms.kl_by_site["2.weight"])
+    torch.testing.assert_close(terms.elbo, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(terms.kl, terms.kl_by_site["0.weight"] + terms.kl_by_site["2.weight"])
+    pyro.set_rng_seed(4)
+    loss = elbo.loss(model, guide, *batch)
+    pyro.set_rng_seed(4)
+    assert -elbo.terms(model, guide, *batch).elbo.item() == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("weight", [-0.1, math.inf, math.nan])
+def test_bad_site_weight_is_refused(weight):
+    with pytest.raises(ValueError, match=r"0\.weight=.* weighs the KL: use a number >= 0"):
+        vbd.VBD_ELBO(site_weights={"0.weight": weight})
+
+
 def test_a_sites_estimator_goes_by_its_name(float64):
     """A weight that is sampled itself has the same value for every datum."""
     seen = []

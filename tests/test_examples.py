@@ -7,15 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from tests.paper.small_data import write_cifar10, write_mnist, write_svhn
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
+#: The paper's tables, on small random data, into a folder of their own.
+PAPER = ["--data-dir", "{out}/data", "--results", "{out}/results", "--work", "{out}/work", "--device", "{device}",
+         "--epochs", "1", "--quiet"]  # fmt: skip
+
 COMMANDS = {
-    "compare_priors.py": ["--epochs", "2", "--seeds", "2", "--out", "{out}", "--device", "{device}"],
-    "benchmarks/step_time.py": ["--rounds", "1", "--burst", "1", "--nets", "mlp", "--device", "{device}"],
+    "paper/table1.py": [*PAPER, "--sizes", "100"],
+    "paper/table2.py": [*PAPER, "--sizes", "1", "--only", "adversarial", "concrete", "vbd"],
+    "paper/table3.py": [*PAPER, "--only", "gaussian", "vd"],
+    "paper/table4.py": [*PAPER, "--sizes", "lenet-5"],
+    "paper/table5.py": [*PAPER, "--selection", "validation"],
+    "paper/render.py": ["--results", "{out}/results"],
+    "calibration.py": "--epochs 2 --seeds 2 --jobs 1 --data diabetes wine iris --out {out} --device {device}".split(),
+    "compare_priors.py": "--epochs 1 --seeds 1 --jobs 1 --out {out} --device {device}".split(),
+    "benchmarks/step_time.py": "--rounds 1 --burst 1 --nets mlp --device {device}".split(),
+    "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],
+    "compress.py": ["--epochs", "3", "--out", "{out}", "--device", "{device}"],
 }
 
 
 def run(program: str, tmp_path: Path, device, *extra: str) -> str:
+    if program.startswith("paper/table"):
+        for write in (write_mnist, write_cifar10, write_svhn):
+            write(tmp_path / "data", train=60, test=20)
     flags = [flag.format(out=tmp_path, device=device) for flag in COMMANDS[program]]
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / program), *flags, *extra],
@@ -37,13 +55,36 @@ def test_runs(program, tmp_path, device):
 
 def test_compare_priors_writes_a_table_and_a_figure(tmp_path, device):
     pytest.importorskip("sklearn")
-    printed = run("compare_priors.py", tmp_path, device, "--priors", "vbd", "deterministic", "--validate")
+    printed = run("compare_priors.py", tmp_path, device, "--priors", "vbd", "deterministic", "--validate", "--seeds", "2")
     assert "error %" in printed
     assert (tmp_path / "digits.png").stat().st_size > 10_000
     results = json.loads((tmp_path / "digits.json").read_text())
     assert set(results) == {"vbd", "deterministic"}
     assert all(0 <= run["error"] <= 100 for runs in results.values() for run in runs)
     assert [len(runs) for runs in results.values()] == [2, 2]
+
+
+def test_mcmc_ground_truth_writes_a_table_and_a_figure(tmp_path, device):
+    pytest.importorskip("arviz")
+    printed = run("mcmc_ground_truth.py", tmp_path, device, "--problems", "regression")
+    assert "NUTS | gamma*" in printed
+    assert (tmp_path / "posteriors.png").stat().st_size > 10_000
+    checks = json.loads((tmp_path / "posteriors.json").read_text())["regression"]["checks"]
+    assert set(checks["nuts"]) == {"r_hat", "ess", "divergent", "seconds"}
+    assert set(checks["guide"]) == {"pareto_k", "seconds"}
+
+
+@pytest.mark.parametrize("net", ["mlp", "convnet"])
+def test_compress_writes_what_it_says(net, tmp_path, device):
+    pytest.importorskip("sklearn")
+    printed = run("compress.py", tmp_path, device, "--net", net, "--resume")
+    assert "test error: all weights" in printed
+    for kind in ("training", "curve", "report"):
+        assert (tmp_path / f"digits-{net}-{kind}.png").stat().st_size > 5_000
+    numbers = json.loads((tmp_path / f"digits-{net}.json").read_text())
+    assert numbers["report"]["total"]["ratio"] > 1
+    assert numbers["bytes_on_disk"]["sparse"] == (tmp_path / f"digits-{net}.sparse").stat().st_size
+    assert len(numbers["report"]["latency"]) == 2
 
 
 def test_every_program_is_listed():

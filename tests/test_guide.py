@@ -26,7 +26,7 @@ Y = torch.tensor([0.3, -1.0, 2.0, 0.5, 1.0, -0.2, 0.0, 1.5], device="cpu")
 @pytest.fixture
 def registry(monkeypatch):
     """A copy of the registry of optima, of the uniform hyperprior on the variance alone, thrown away after the test."""
-    entry = dist.Uniform, "variance"
+    entry = dist.Uniform, "variance", None
     monkeypatch.setattr(optimum, "_OPTIMA", {entry: optimum._OPTIMA[entry]})
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pyro_vbd.optimal_scale import OptimalScale
+from pyro_vbd.optimal_scale import DeltaAt, OptimalScale
 from pyro_vbd.posteriors import AdditiveNormal, MultiplicativeNormal
 from pyro_vbd.priors.gaussian_uniform import clipped_second_moment
 from pyro_vbd.priors.prior import POWERS
@@ -25,6 +25,12 @@ INDICES = {
     "transposed": (lambda: torch.arange(12).view(3, 4).T, (3, 4)),
 }
 EVERY_INDEX = pytest.mark.parametrize("name", INDICES)
+
+
+def at_optimum(site, prior, weights, optimum):
+    scale = OptimalScale(site, prior, weights, DeltaAt(optimum))
+    scale.register_forward_hook(lambda module, inputs, q: q.v)
+    return scale
 
 
 def uniform(low, high, shape):
@@ -65,7 +71,7 @@ def test_groups(name, low, high):
     index, shape = INDICES[name][0](), INDICES[name][1]
     size = math.prod(shape)
     weight, q = weight_and_q("w", index, size)
-    scale = OptimalScale("g", uniform(low, high, shape), [weight], clipped_second_moment)
+    scale = at_optimum("g", uniform(low, high, shape), [weight], clipped_second_moment)
     gamma = scale({"w": q}, {})
     assert gamma.shape == shape
     expected = brute_force(low, high, size, [index], [q], [torch.ones(4, 3)])
@@ -79,7 +85,7 @@ def test_constants(name, constant):
     index, shape = INDICES[name][0](), INDICES[name][1]
     constant = torch.rand(4, 3) + 0.2 if constant == "of each" else torch.full((4, 3), constant)
     weight, q = weight_and_q("w", index, math.prod(shape), constant)
-    gamma = OptimalScale("g", uniform(1e-6, 1e6, shape), [weight], clipped_second_moment)({"w": q}, {})
+    gamma = at_optimum("g", uniform(1e-6, 1e6, shape), [weight], clipped_second_moment)({"w": q}, {})
     assert_close(gamma.flatten(), brute_force(1e-6, 1e6, math.prod(shape), [index], [q], [constant]), **CLOSE)
 
 
@@ -94,7 +100,7 @@ def test_other_factors(name, on):
         Factor("rows", 1.0, torch.arange(4)[:, None].expand(4, 3), 4),
     ]
     weight, q = weight_and_q("w", index, math.prod(shape), torch.full((4, 3), 0.7), others)
-    scale = OptimalScale("g", uniform(1e-6, 1e6, shape), [weight], clipped_second_moment)
+    scale = at_optimum("g", uniform(1e-6, 1e6, shape), [weight], clipped_second_moment)
     other = 0.7 * tau ** POWERS[on] * rows[:, None].expand(4, 3)
     gamma = scale({"w": q}, {"tau": tau, "rows": rows})
     assert_close(gamma.flatten(), brute_force(1e-6, 1e6, math.prod(shape), [index], [q], [other]), **CLOSE)
@@ -105,7 +111,7 @@ def test_one_gamma_behind_several_weights():
     rows, columns = torch.arange(4)[:, None].expand(4, 3), torch.arange(3).expand(4, 3)
     constant = torch.rand(4, 3) + 0.3
     (first, q), (second, r) = weight_and_q("a", rows, 4), weight_and_q("b", columns, 4, constant, spread=3.0)
-    scale = OptimalScale("g", uniform(1e-6, 1e3, (4,)), [first, second], clipped_second_moment)
+    scale = at_optimum("g", uniform(1e-6, 1e3, (4,)), [first, second], clipped_second_moment)
     expected = brute_force(1e-6, 1e3, 4, [rows, columns], [q, r], [torch.ones(4, 3), constant])
     assert_close(scale({"b": r, "a": q}, {}), expected, **CLOSE)
 
@@ -115,7 +121,7 @@ def test_bounds_of_each_group():
     rows = torch.arange(4)[:, None].expand(4, 3)
     weight, q = weight_and_q("w", rows, 4)
     high = torch.tensor([1e3, 1e-3, 0.5, 1e3])
-    gamma = OptimalScale("g", dist.Uniform(torch.zeros(4), high).to_event(1), [weight], clipped_second_moment)({"w": q}, {})
+    gamma = at_optimum("g", dist.Uniform(torch.zeros(4), high).to_event(1), [weight], clipped_second_moment)({"w": q}, {})
     mean_square = q.second_moment.mean(1)
     assert_close(gamma, torch.minimum(mean_square, high))
 
@@ -123,14 +129,14 @@ def test_bounds_of_each_group():
 def test_a_group_without_weights_is_finite():
     weight, q = weight_and_q("w", torch.arange(4)[:, None].expand(4, 3), 5)
     prior = uniform(0.5, 2.0, (5,))
-    gamma = OptimalScale("g", prior, [weight], clipped_second_moment)({"w": q}, {})
+    gamma = at_optimum("g", prior, [weight], clipped_second_moment)({"w": q}, {})
     assert gamma.isfinite().all()
     assert prior.log_prob(gamma).isfinite()
 
 
 def test_dead_weights_leave_a_positive_gamma():
     weight, _ = weight_and_q("w", torch.arange(12).view(4, 3), 12)
-    scale = OptimalScale("g", uniform(0.0, 1e3, (4, 3)), [weight], clipped_second_moment)
+    scale = at_optimum("g", uniform(0.0, 1e3, (4, 3)), [weight], clipped_second_moment)
     q = MultiplicativeNormal(torch.zeros(4, 3), torch.zeros(()))
     assert (scale({"w": q}, {}) > 0).all()
 
@@ -139,7 +145,7 @@ def test_gamma_carries_no_gradient():
     tau = Factor("tau", 0.5, torch.zeros(4, 3, dtype=torch.long), 1)
     weight, _ = weight_and_q("w", torch.arange(12).view(4, 3), 12, others=[tau])
     q = AdditiveNormal(torch.randn(4, 3, requires_grad=True), torch.zeros(4, 3, requires_grad=True))
-    scale = OptimalScale("g", uniform(0.0, 1e3, (4, 3)), [weight], clipped_second_moment)
+    scale = at_optimum("g", uniform(0.0, 1e3, (4, 3)), [weight], clipped_second_moment)
     gamma = scale({"w": q}, {"tau": torch.ones((), requires_grad=True)})
     assert not gamma.requires_grad
 
@@ -156,7 +162,7 @@ def test_a_registered_optimum_gets_one_hyperprior_and_the_size_of_its_group(name
         seen.append((hyperprior, sum_of_squares, count))
         return sum_of_squares
 
-    assert OptimalScale("g", prior, [weight], record)({"w": q}, {}).shape == shape
+    assert at_optimum("g", prior, [weight], record)({"w": q}, {}).shape == shape
     (hyperprior, sum_of_squares, count) = seen[0]
     assert isinstance(hyperprior, dist.InverseGamma)
     assert hyperprior.concentration.shape == ()
@@ -170,7 +176,7 @@ def test_a_registered_optimum_gets_one_hyperprior_and_the_size_of_its_group(name
 def test_a_guide_that_has_moved_to_double_precision(name):
     index, shape = INDICES[name][0](), INDICES[name][1]
     weight, _ = weight_and_q("w", index, math.prod(shape))
-    scale = OptimalScale("g", uniform(0.0, 1e3, shape), [weight], clipped_second_moment).double()
+    scale = at_optimum("g", uniform(0.0, 1e3, shape), [weight], clipped_second_moment).double()
     dead = AdditiveNormal(torch.zeros(4, 3, dtype=torch.float64), torch.full((4, 3), -2000.0, dtype=torch.float64))
     gamma = scale({"w": dead}, {})
     assert gamma.dtype == torch.float64

@@ -71,6 +71,80 @@ def test_point_network_of_a_lifted_network_with_a_name():
     assert torch.equal(vbd.point_network(lifted, guide)[0].weight, guide.median()["body.0.weight"])
 
 
+def test_the_relevance_of_a_unit_is_that_of_its_sums():
+    _, guide = pair_with([0.5, 2.0])
+    q = guide.posteriors["q/0/weight"]
+    by_unit, by_input = vbd.relevance(guide, "unit"), vbd.relevance(guide, "input")
+    expected = q.log_var.exp().sum(1, keepdim=True).log() - q.loc.square().sum(1, keepdim=True).log()
+    torch.testing.assert_close(by_unit["0.weight"], expected.detach())
+    expected = q.log_var.exp().sum(0, keepdim=True).log() - q.loc.square().sum(0, keepdim=True).log()
+    torch.testing.assert_close(by_input["0.weight"], expected.detach())
+    assert torch.equal(vbd.relevance(guide)["0.weight"], guide.log_alpha()["0.weight"])
+    with pytest.raises(ValueError, match="per='filter' is unknown: use one of weight, unit, input"):
+        vbd.relevance(guide, "filter")
+
+
+def test_signal_to_noise_is_the_mean_over_the_deviation():
+    _, guide = pair_with([0.5, 2.0])
+    q = guide.posteriors["q/0/weight"]
+    expected = (q.loc.abs() / (0.5 * q.log_var).exp()).detach()
+    torch.testing.assert_close(vbd.signal_to_noise(guide)["0.weight"], expected)
+
+
+def test_keys_are_those_of_the_networks_state():
+    model, guide = pair_with([0.5])
+    assert set(vbd.relevance(guide)) < set(model.network.net.state_dict())
+
+
+def test_whole_units_and_inputs():
+    _, guide = pair_with([])
+    q = guide.posteriors["q/0/weight"]
+    with torch.no_grad():
+        q.log_var[3] = 6.0
+        q.log_var[:, 5] = 6.0
+        q.log_var[7, 7] = 6.0  # alone it does not take its row with it
+    by_unit, by_input = vbd.masks(guide, 4.0, per="unit")["0.weight"], vbd.masks(guide, 4.0, per="input")["0.weight"]
+    assert (by_unit == 0).nonzero()[:, 0].unique().tolist() == [3]
+    assert by_unit[3].eq(0).all()
+    assert (by_input == 0).nonzero()[:, 1].unique().tolist() == [5]
+    assert by_input.is_contiguous()
+
+
+def gated():
+    net = vbd.add_gates(network())
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 20)
+    guide = vbd.VBDGuide(model)
+    q = guide.posteriors["q/1/1/weight"]
+    with torch.no_grad():
+        q.loc.fill_(1.0)
+        q.log_var.copy_(torch.linspace(-2.0, 4.0, 50))
+    return model, guide
+
+
+def test_gates_have_a_threshold_of_their_own():
+    model, guide = gated()
+    log_alpha = guide.log_alpha()["1.1.weight"]
+    assert torch.equal(vbd.masks(guide)["1.1.weight"], (log_alpha <= 0).float())
+    assert torch.equal(vbd.masks(guide, 3.0, 1.5)["1.1.weight"], (log_alpha <= 1.5).float())
+    assert torch.equal(vbd.masks(guide, {"1.*": 2.0})["1.1.weight"], (log_alpha <= 2.0).float())
+    assert torch.equal(vbd.masks(guide, {"0.*": 2.0})["1.1.weight"], (log_alpha <= 0.0).float())
+    assert torch.equal(vbd.masks(guide, {"0.*": -50.0})["2.weight"], vbd.masks(guide)["2.weight"])
+    assert vbd.masks(guide, {"0.*": -50.0})["0.weight"].sum() == 0
+    closed = vbd.point_network(model, guide, 3.0)[1][1].weight
+    assert torch.equal(closed != 0, log_alpha <= 0)
+    assert (vbd.point_network(model, guide)[1][1].weight == 1).all()
+    with pytest.raises(ValueError, match="keep nothing and remove nothing"):
+        vbd.masks(guide, float("nan"))
+
+
+def test_masks_of_another_network_are_refused():
+    model, guide = pair_with([0.5])
+    with pytest.raises(ValueError, match=r"a mask for '9.weight', but the weights are"):
+        vbd.point_network(model, guide, kept={"9.weight": torch.ones(3)})
+    with pytest.raises(ValueError, match=r"'0.weight' has shape \(3,\), the weight \(50, 64\)"):
+        vbd.point_network(model, guide, kept={"0.weight": torch.ones(3)})
+
+
 def test_a_model_without_a_network():
     with pytest.raises(TypeError, match="holds no network"):
         vbd.point_network(lambda x: x, vbd.VBDGuide(classifier(20)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import pyro
 from torch import Tensor
 
 from pyro_vbd.distributions import CentredNormal
+from pyro_vbd.priors.hyperparameter import is_number
 from pyro_vbd.priors.prior import Prior
 
 __all__ = ["Gaussian"]
@@ -28,7 +27,7 @@ class Gaussian(Prior):
     """
 
     def __init__(self, scale: float = 1.0) -> None:
-        if not 0 < scale < math.inf:
+        if not (is_number(scale) and scale > 0):
             raise ValueError(f"Gaussian(scale={scale}) is no standard deviation: use a positive finite number")
         self.scale = float(scale)
 

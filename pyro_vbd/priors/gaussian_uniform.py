@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_vbd.priors.evidence import register_evidence
+from pyro_vbd.priors.hyperparameter import Hyperparameter, is_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
 
@@ -29,11 +32,13 @@ class GaussianUniform(HierarchicalPrior):
     clipped, and the KL is the one at the clipped value. A proper prior; the density stands on the variance.
 
     Args:
-        low: a >= 0.
+        low: a >= 0, in the units of the weight squared.
         high: b > a, finite.
+        per: what shares one gamma; see :class:`HierarchicalPrior`. For a group of n, :math:`\gamma^* = S/n`.
+        global_scale: see :class:`HierarchicalPrior`.
 
     Raises:
-        ValueError: if not 0 <= low < high < infinity.
+        ValueError: if not 0 <= low < high < infinity, or for an unknown ``per``.
 
     Note:
         The constant log(b - a) per weight is what the paper takes for KL(delta || U); it moves no gradient, and
@@ -43,16 +48,24 @@ class GaussianUniform(HierarchicalPrior):
 
     on = "variance"
 
-    def __init__(self, low: float = 0.0, high: float = 1e3) -> None:
-        if not (0 <= low < high < math.inf):
+    def __init__(
+        self,
+        low: float = 0.0,
+        high: float = 1e3,
+        *,
+        per: str = "weight",
+        global_scale: Hyperparameter | None = None,
+    ) -> None:
+        super().__init__({}, per, global_scale)
+        if not (is_number(low) and is_number(high) and 0 <= low < high):
             raise ValueError(f"GaussianUniform(low={low}, high={high}) is no interval of variances: use 0 <= low < high")
         self.low, self.high = float(low), float(high)
 
-    def hyperprior(self, like: Tensor) -> dist.Uniform:
+    def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.Uniform:
         return dist.Uniform(like.new_full((), self.low), like.new_full((), self.high), validate_args=False)
 
-    def __repr__(self) -> str:
-        return f"GaussianUniform(low={self.low:g}, high={self.high:g})"
+    def arguments(self) -> dict[str, Any]:
+        return {"low": self.low, "high": self.high, **super().arguments()}
 
 
 @register_optimum(dist.Uniform, "variance")
@@ -68,3 +81,31 @@ def clipped_second_moment(hyperprior: dist.Uniform, sum_of_squares: Tensor, coun
         count = count.clamp_min(1.0)  # a group of none may stand anywhere
     mean = sum_of_squares if isinstance(count, float) and count == 1.0 else sum_of_squares / count
     return mean.clamp(low, high)
+
+
+@register_evidence(dist.Uniform, "variance")
+def uniform_evidence(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> tuple[Tensor, Tensor]:
+    r"""An incomplete gamma function; for a single weight, with :math:`z(x) = \sqrt{S/2x}`,
+
+    .. math:: Z = \frac{G(b) - G(a)}{b - a}, \qquad
+              G(x) = \int_0^x \frac{e^{-S/2\gamma}}{\sqrt\gamma} d\gamma
+                   = 2\sqrt{x}\, e^{-z^2} (1 - \sqrt\pi\, z e^{z^2} \mathrm{erfc}\, z)
+
+    and :math:`Z E[1/\gamma] = \sqrt{2\pi/S}\, (\mathrm{erfc}\, z(b) - \mathrm{erfc}\, z(a))/(b - a)`.
+    """
+    nothing = torch.full_like(sum_of_squares, torch.nan)
+    if not (isinstance(count, float) and count == 1.0):
+        return nothing, nothing
+    z_high, z_low = ((sum_of_squares / (2.0 * bound)).sqrt() for bound in (hyperprior.high, hyperprior.low))
+    rest = 1.0 - math.sqrt(math.pi) * z_high * torch.special.erfcx(z_high)
+    upper = 2.0 * hyperprior.high.sqrt() * (-z_high.square()).exp() * rest
+    # at a = 0 the erfcx of infinity is 0 times infinity
+    low_rest = 1.0 - math.sqrt(math.pi) * z_low * torch.special.erfcx(z_low)
+    lower = 2.0 * hyperprior.low.sqrt() * (-z_low.square()).exp() * low_rest
+    lower = torch.where(hyperprior.low > 0, lower, 0.0)
+    size = (upper - lower) / (hyperprior.high - hyperprior.low)
+    slope = (2.0 * math.pi / sum_of_squares).sqrt() * (torch.special.erfc(z_high) - torch.special.erfc(z_low))
+    slope = slope / (hyperprior.high - hyperprior.low)
+    # differences of nearly equal numbers: left to quadrature
+    sound = (rest > 1e-6) & (upper > 1e-250) & (lower < 0.999 * upper)
+    return torch.where(sound, size.log(), nothing), torch.where(sound, slope / size, nothing)

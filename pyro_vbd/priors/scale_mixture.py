@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro.distributions as dist
 from torch import Tensor
 
 from pyro_vbd.distributions import is_positive, map_tensors
+from pyro_vbd.priors.hyperparameter import Hyperparameter
 from pyro_vbd.priors.prior import POWERS, HierarchicalPrior
 
 __all__ = ["ScaleMixture"]
@@ -23,6 +26,8 @@ class ScaleMixture(HierarchicalPrior):
     Args:
         hyperprior: a univariate Pyro distribution with its support in (0, inf), of batch shape ``()``.
         on: what its density stands on: ``"variance"``, ``"scale"`` or ``"precision"``. The optimum depends on it.
+        per: what shares one gamma; see :class:`HierarchicalPrior`.
+        global_scale: see :class:`HierarchicalPrior`.
 
     Raises:
         ValueError: if ``on`` is none of the three, the hyperprior is not univariate and scalar, or its support holds
@@ -32,7 +37,15 @@ class ScaleMixture(HierarchicalPrior):
         A density that grows without bound at gamma = 0 leaves the loss without a lower bound.
     """
 
-    def __init__(self, hyperprior: dist.TorchDistribution, on: str = "variance") -> None:
+    def __init__(
+        self,
+        hyperprior: dist.TorchDistribution,
+        on: str = "variance",
+        *,
+        per: str = "weight",
+        global_scale: Hyperparameter | None = None,
+    ) -> None:
+        super().__init__({}, per, global_scale)
         if on not in POWERS:
             raise ValueError(f"ScaleMixture(on={on!r}) is unknown: use one of {', '.join(POWERS)}")
         if hyperprior.batch_shape or hyperprior.event_shape:
@@ -47,8 +60,8 @@ class ScaleMixture(HierarchicalPrior):
             )
         self._hyperprior, self.on = hyperprior, on
 
-    def hyperprior(self, like: Tensor) -> dist.TorchDistribution:
+    def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.TorchDistribution:
         return map_tensors(self._hyperprior, lambda value: value.to(like))
 
-    def __repr__(self) -> str:
-        return f"ScaleMixture({self._hyperprior}, on={self.on!r})"
+    def arguments(self) -> dict[str, Any]:
+        return {"hyperprior": self._hyperprior, "on": self.on, **super().arguments()}

@@ -2,15 +2,39 @@
 
 import math
 
+import numpy as np
 import pyro.distributions as dist
 import pyro.poutine as poutine
 import pytest
 import torch
+from scipy import special, stats
 from torch.testing import assert_close
 
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.priors import GaussianUniform, find_optimum
 from pyro_vbd.priors.gaussian_uniform import clipped_second_moment
+from tests.priors.families import FamilyTests
+
+
+class TestGaussianUniform(FamilyTests):
+    make = GaussianUniform
+    on = "variance"
+    ranges = {}
+    numbers = ("high",)
+
+    def draw(self, rng):
+        return {"low": rng.choice([0.0, 10 ** rng.uniform(-5, -2)]), "high": 10 ** rng.uniform(-1, 4)}
+
+    def density(self, low=0.0, high=1e3):
+        return stats.uniform(low, high - low)
+
+    def log_marginal(self, w, low, high):
+        """The integral of N(w; 0, gamma) from 0 to x is sqrt(2 x / pi) exp(-z^2) - |w| erfc(z), z = |w| / sqrt(2 x)."""
+        parts = []
+        for x in (high, max(low, 1e-300)):
+            z = w / np.sqrt(2 * x)
+            parts.append(np.exp(-(z**2)) * (np.sqrt(2 * x / np.pi) - w * special.erfcx(z)))
+        return np.log((parts[0] - parts[1]) / (high - low))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -38,7 +62,7 @@ def test_gamma_is_uniform():
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [(-1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (0.0, 0.0), (0.0, math.inf), (math.nan, 1.0), (0.0, math.nan)],
+    [(-1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (0.0, 0.0), (0.0, math.inf), (math.nan, 1.0), (0.0, math.nan), (False, 1.0)],
 )
 def test_an_interval_of_variances_is_asked_for(low, high):
     with pytest.raises(ValueError, match="no interval of variances"):

@@ -90,5 +90,5 @@ def test_a_support_that_is_not_positive_is_refused(hyperprior):
 
 
 def test_repr():
-    assert repr(ScaleMixture(dist.HalfCauchy(1.0), on="scale")).startswith("ScaleMixture(HalfCauchy(")
+    assert repr(ScaleMixture(dist.HalfCauchy(1.0), on="scale")).startswith("ScaleMixture(hyperprior=HalfCauchy(")
     assert repr(ScaleMixture(dist.HalfCauchy(1.0), on="scale")).endswith("on='scale')")

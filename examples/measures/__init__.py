@@ -1,0 +1,1 @@
+"""How good predictions are: scores, calibration, selective prediction, and leave-one-out."""

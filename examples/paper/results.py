@@ -1,0 +1,81 @@
+"""The results of a table on disk: one JSON line a cell, which two programs at once neither lose nor double."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from examples.paper.cell import Cell
+
+__all__ = ["Results"]
+
+_KEY = ("table", "method", "size", "seed", "selection")
+
+
+class Results:
+    """The file ``table<name>.jsonl`` in a folder, and who is at work on which cell.
+
+    A cell is claimed by a lock that the system lets go when its holder dies, at whatever moment: no cell stays claimed.
+
+    Args:
+        folder: where the results lie; made when the first cell is claimed.
+        table: the table's name.
+    """
+
+    def __init__(self, folder: Path, table: str) -> None:
+        self.path = folder / f"table{table}.jsonl"
+        self.claims = folder / ".claims"
+
+    def records(self) -> dict[Cell, dict[str, Any]]:
+        """The record of every cell that has run.
+
+        Raises:
+            ValueError: for a line that is no record, or a cell that is there twice.
+        """
+        found: dict[Cell, dict[str, Any]] = {}
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                cell = Cell(*(record[key] for key in _KEY))
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{self.path}:{number} is no record of a cell ({error!r}): mend or delete the line"
+                ) from None
+            if cell in found:
+                raise ValueError(f"{self.path}:{number} holds {cell} a second time: delete one of the two lines")
+            found[cell] = record
+        return found
+
+    @contextmanager
+    def claim(self, cell: Cell) -> Iterator[bool]:
+        """Inside, whether the cell is ours to run: nobody else is at work on it, and it has not run."""
+        lock = self._lock(cell.slug)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield cell not in self.records()
+        finally:
+            lock.release()
+
+    def add(self, cell: Cell, record: dict[str, Any]) -> None:
+        """Add the record of a cell that is claimed, in the order of the cells: the file is written anew and renamed."""
+        with self._lock(self.path.name):
+            records = {**self.records(), cell: {**{key: getattr(cell, key) for key in _KEY}, **record}}
+            in_order = sorted(records, key=lambda c: (c.method, c.size, c.selection, c.seed))
+            temporary = self.path.with_name(f".{self.path.name}")
+            temporary.write_text("".join(json.dumps(records[c]) + "\n" for c in in_order))
+            os.replace(temporary, self.path)
+
+    def _lock(self, name: str) -> FileLock:
+        self.claims.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.claims / f"{name}.lock")

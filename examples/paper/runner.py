@@ -1,0 +1,207 @@
+"""Runs the cells of a table that have not been run, and renders what has: the one program under table1.py to table5.py.
+
+It may be killed at any moment and started again, on this machine twice at once as well: a cell goes on from its last
+epoch, and is run by one runner only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import multiprocessing
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from tqdm import tqdm
+
+import pyro_vbd as vbd
+from examples.paper.cell import Cell, Job, Table
+from examples.paper.rendering import render
+from examples.paper.results import Results
+from examples.paper.splits import Splits, load_splits
+
+__all__ = ["main", "run_cells"]
+
+HERE = Path(__file__).parent
+logger = logging.getLogger(__name__)
+
+
+def run_cells(table: Table, options: argparse.Namespace, position: int = 0) -> int:
+    """Run every wanted cell that nobody has run or is at work on; the number of cells that failed.
+
+    Raises:
+        ValueError: if a record was made by another configuration than the one that is asked for.
+    """
+    pyro.enable_validation(False)
+    torch.set_num_threads(options.threads)
+    results = Results(options.results, table.name)
+    data: Splits | None = None
+    failed = 0
+    for cell in wanted(table, options):
+        check_configuration(table, cell, results, options)
+        with results.claim(cell) as ours:
+            if not ours:
+                continue
+            try:
+                data = data or data_of(table, options)
+                folder = work_folder(cell, configuration(table, cell, options), options)
+                results.add(cell, run_cell(table, cell, data, folder, options, position))
+                shutil.rmtree(folder, ignore_errors=True)  # its checkpoints are of no more use
+            except Exception:
+                logger.exception("%s failed; the other cells go on", cell)
+                failed += 1
+    return failed
+
+
+def data_of(table: Table, options: argparse.Namespace) -> Splits:
+    """The table's data, loaded when the first cell needs them; the program ends if they are not to be had."""
+    try:
+        return load_splits(table.data, options.data_dir, options.selection, options.device)
+    except (OSError, RuntimeError) as error:
+        raise SystemExit(
+            f"the data of table {table.name}, {table.data}, are neither in {options.data_dir} nor to be fetched ({error}): "
+            "pass --data-dir; until then its cells stay empty"
+        ) from error
+
+
+def wanted(table: Table, options: argparse.Namespace) -> list[Cell]:
+    """The cells that ``--only``, ``--sizes``, ``--seeds`` and ``--selection`` name."""
+    cells = table.cells(range(options.first_seed, options.first_seed + options.seeds), options.selection)
+    for what, patterns in (("method", options.only), ("size", options.sizes)):
+        for pattern in patterns or ():
+            if not any(fnmatchcase(getattr(cell, what), pattern) for cell in cells):
+                known = sorted({getattr(cell, what) for cell in table.cells([0])})
+                raise SystemExit(f"{pattern!r} is no {what} of table {table.name}: it has {', '.join(known)}")
+        cells = [c for c in cells if not patterns or any(fnmatchcase(getattr(c, what), p) for p in patterns)]
+    return cells
+
+
+def configuration(table: Table, cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
+    """What a cell is trained with: its recipe, with ``--epochs`` in it."""
+    recipe = dict(table.methods[cell.method].recipes[cell.size])
+    recipe = {**recipe, "epochs": options.epochs} if options.epochs else recipe
+    return json.loads(json.dumps(recipe))  # as a record holds it
+
+
+def check_configuration(table: Table, cell: Cell, results: Results, options: argparse.Namespace) -> None:
+    """Refuse to take a record of another configuration for this cell's."""
+    record = results.records().get(cell)
+    ours = configuration(table, cell, options)
+    if record is not None and record["configuration"] != ours:
+        theirs = record["configuration"]
+        differing = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        raise ValueError(
+            f"{results.path} holds {cell} with { ({key: theirs.get(key) for key in differing}) }, where this run has "
+            f"{ ({key: ours.get(key) for key in differing}) }: delete that line, or pass another --results"
+        )
+
+
+def work_folder(cell: Cell, recipe: Mapping[str, Any], options: argparse.Namespace) -> Path:
+    """The folder of a cell's checkpoints: another one for another configuration, which could not go on from them."""
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+    return Path(options.work, f"{cell.slug}_{digest[:8]}")
+
+
+def run_cell(
+    table: Table, cell: Cell, data: Splits, folder: Path, options: argparse.Namespace, position: int
+) -> dict[str, Any]:
+    """Train one cell from where it was left, and make its record."""
+    recipe = configuration(table, cell, options)
+    with tqdm(total=recipe["epochs"], desc=str(cell), unit="epoch", position=position, disable=options.quiet) as bar:
+        pyro.clear_param_store()
+        pyro.set_rng_seed(cell.seed)
+        start = time.perf_counter()
+        job = Job(cell, recipe, data, folder, options.compile, bar.update)
+        found = table.methods[cell.method].train(job)
+        bar.set_postfix_str(f"error {found['error']:.2f}%")
+    seconds = found.pop("seconds", time.perf_counter() - start)
+    return {
+        "metrics": _rounded(found),
+        "configuration": recipe,
+        "seconds": round(seconds, 1),
+        "device": device_name(options.device),
+        "versions": {"pyro_vbd": vbd.__version__, "torch": torch.__version__, "pyro": pyro.__version__},
+        "compiled": options.compile,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words: a GPU's name, or the processor's kind with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers to six digits: a line is to be read and committed."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options that all programs have."""
+    first = next(iter(tables.values()))
+    parser = argparse.ArgumentParser(description=first.title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("--table", choices=tables, default=first.name, help="a protocol is a table of its own")
+    add("--only", nargs="+", metavar="METHOD", help=f"patterns; methods: {', '.join(first.methods)}")
+    add("--sizes", nargs="+", metavar="SIZE", help=f"patterns; sizes: {', '.join(first.sizes)}")
+    add("--seeds", type=int, default=1, help="how many")
+    add("--first-seed", type=int, default=0, help="the first of them")
+    add(
+        "--selection", choices=("last", "validation"), default="last", help="train on all data, or hold a sixth out to pick"
+    )
+    add("--device", type=torch.device, default=torch.device("cpu"))
+    add("--jobs", type=int, default=1, help="cells at once, each in a process of its own")
+    add("--threads", type=int, default=1, help="of each process, on the CPU")
+    add("--compile", action="store_true", help="train by fit(..., compile=True)")
+    add("--epochs", type=int, help="instead of the recipe's, to try the program out")
+    add("--data-dir", type=Path, default=Path("data"), help="where the data are or go to")
+    add("--results", type=Path, default=HERE / "results", help="folder of the records")
+    add("--work", type=Path, default=Path("out/paper"), help="folder of the checkpoints of unfinished cells")
+    add("--readme", type=Path, help="where the tables are rendered; by default README.md beside the folder of the records")
+    add("--quiet", action="store_true", help="no progress bars")
+    options = parser.parse_args(arguments)
+    options.readme = options.readme or options.results.parent / "README.md"
+    return options
+
+
+def main(program: str, arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing of a program's table, and render all tables that have records.
+
+    Args:
+        program: name of a module of this folder with its ``TABLES``.
+        arguments: of the command line; those of the process by default.
+    """
+    tables = {table.name: table for table in import_module(f"examples.paper.{program}").TABLES}
+    options = parse(tables, arguments)
+    table = tables[options.table]
+    if options.jobs > 1:
+        wanted(table, options)  # a wrong name is refused here, once
+        with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+            failed = sum(pool.starmap(_work, [(program, options, position) for position in range(options.jobs)], 1))
+    else:
+        failed = run_cells(table, options)
+    render(options.results, options.readme)
+    print(f"{len(Results(options.results, table.name).records())} cells in {options.results}; tables in {options.readme}")
+    if failed:
+        sys.exit(f"{failed} cells failed: see above")
+
+
+def _work(program: str, options: argparse.Namespace, position: int) -> int:
+    (table,) = (t for t in import_module(f"examples.paper.{program}").TABLES if t.name == options.table)
+    return run_cells(table, options, position)

@@ -1,0 +1,73 @@
+"""Structured variational Bayesian dropout: gates with a posterior, closed where log alpha > 0 (Table 5).
+
+After the authors' released layer (yuhangliu01/Variational-Bayesian-Dropout): means from N(1, 0.01^2), log variances from
+-9, a unit stays where log alpha < 0, the KL at its full weight. The network is trained densely first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+import pyro_vbd as vbd
+from examples.paper import bayesian
+from examples.paper.cell import Job
+from examples.paper.gated import folded, gated
+from examples.paper.measures import error, structure
+from examples.paper.networks import LENETS
+from examples.paper.picking import metrics, seconds
+from examples.paper.plain import adam
+from examples.paper.plain import train as train_plain
+from pyro_vbd.noise import Gate
+from pyro_vbd.schedules import linear_decay
+
+__all__ = ["gate_weights", "measure", "train"]
+
+
+def measure(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Any]:
+    """Error, and neurons, weights and multiply-adds that are left."""
+    return {"error": error(net, x, y), **structure(net, x[:1])}
+
+
+def gate_weights(net: nn.Module) -> list[str]:
+    """The names of the gates' weights."""
+    return [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, Gate)]
+
+
+def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
+    """Train densely, then with gates under a prior; the network without the closed ones."""
+    recipe = job.recipe
+    plain = LENETS[job.cell.size]()
+    dense = max(int(recipe["epochs"] * recipe["dense"]), 1)
+    first = train_plain(
+        plain,
+        job,
+        phase="dense",
+        epochs=dense,
+        optimizer=adam(recipe["lr"]),
+        batch_size=recipe["batch_size"],
+        lr_schedule=linear_decay(0.5),
+    )
+    net = gated(plain, Gate).to(job.device)
+    model = vbd.Classifier(net, prior, num_data=len(job.data.x), where=gate_weights(net))
+    guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
+
+    def pruned() -> nn.Module:
+        return folded(vbd.point_network(model, guide, recipe["threshold"]))
+
+    second = bayesian.train(
+        model,
+        guide,
+        job,
+        epochs=max(recipe["epochs"] - dense, 1),
+        lr=recipe["lr"],
+        batch_size=recipe["batch_size"],
+        kl_schedule=vbd.schedules.kl_ramp(*recipe["kl_ramp"]),
+        lr_schedule=linear_decay(recipe["decay_from"]),
+        kl_weight=recipe["kl_weight"],
+        network=pruned,
+        measure=measure,
+    )
+    found = metrics(pruned(), job.data, measure, second, begin=0.75)
+    return {**found, "seconds": seconds(first, second)}

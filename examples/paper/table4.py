@@ -1,0 +1,124 @@
+"""Table 4: weights removed from LeNet-300-100 and LeNet-5-Caffe on MNIST.
+
+python examples/paper/table4.py --data-dir DIR --seeds 3 --sizes lenet-300-100 --only vbd vd
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pyro_vbd as vbd
+from examples.paper import dense, magnitude_pruning, network_surgery, soft_weight_sharing, variational_sparsity
+from examples.paper.cell import Column, Method, Table
+from examples.paper.runner import main
+
+FC, CONV = "lenet-300-100", "lenet-5"
+
+
+def paper(error: object, compression: object, sparsity: list[float] | str | None = None) -> dict[str, object]:
+    """A row of the paper."""
+    figures = {"error": error, "compression": compression}
+    return figures if sparsity is None else {**figures, "sparsity": sparsity}
+
+
+BAYES = {
+    "epochs": 200, "batch_size": 100, "lr": 1e-3, "kl_ramp": [5, 20], "kl_weight": 1.0,
+    "init_log_var": -10.0, "init_std": 0.01, "threshold": 3.0,
+}  # fmt: skip
+BAYES_RECIPES = {FC: {**BAYES, "decay_from": 0.5}, CONV: {**BAYES, "decay_from": 0.0}}
+PLAIN = {"epochs": 200, "batch_size": 100, "lr": 1e-3}
+HAN = {FC: [0.92, 0.91, 0.74], CONV: [0.34, 0.88, 0.92, 0.81]}
+DNS = {FC: [0.982, 0.982, 0.945], CONV: [0.86, 0.97, 0.993, 0.96]}
+
+METHODS = {
+    "original": Method(
+        "Original",
+        dense.train,
+        {size: {**PLAIN, "decay_from": 0.5} for size in (FC, CONV)},
+        {FC: paper(1.64, 1), CONV: paper(0.80, 1)},
+    ),
+    "pruning": Method(
+        "Magnitude pruning",
+        magnitude_pruning.train,
+        {
+            size: {**PLAIN, "sparsity": share, "dense": 0.4, "rounds": 4, "retrain_lr": 0.1, "weight_decay": 1e-5}
+            for size, share in HAN.items()
+        },
+        {FC: paper(1.59, 12, [92.0, 91.0, 74.0]), CONV: paper(0.77, 12, [34, 88, 92.0, 81])},
+        "Han et al. 2015",
+    ),
+    "dns": Method(
+        "Dynamic network surgery",
+        network_surgery.train,
+        {
+            size: {
+                "epochs": 200,
+                "batch_size": 100,
+                "lr": 1e-2,
+                "momentum": 0.9,
+                "weight_decay": 5e-4,
+                "sparsity": share,
+                "dense": 0.4,
+                "last_update": 14000,
+            }
+            for size, share in DNS.items()
+        },
+        {FC: paper(1.99, 56, [98.2, 98.2, 94.5]), CONV: paper(0.91, 111, [86, 97, 99.3, 96])},
+        "Guo et al. 2016",
+    ),
+    "sws": Method(
+        "Soft weight-sharing",
+        soft_weight_sharing.train,
+        {
+            size: {
+                **PLAIN,
+                "dense": 0.5,
+                "components": 17,
+                "weight_decay": 1e-4,
+                "pi_zero": 0.999,
+                "tau": 0.05,
+                "mixture_lr": 3e-3,
+                "retrain_lr": 5e-4,
+            }
+            for size in (FC, CONV)
+        },
+        {FC: paper(1.94, 23), CONV: paper(0.97, 200)},
+        "Ullrich et al. 2017",
+    ),
+    "vd": Method(
+        "Variational dropout",
+        partial(variational_sparsity.train, prior=vbd.priors.LogUniform()),
+        BAYES_RECIPES,
+        {FC: paper(1.94, 68, [98.9, 97.2, 62.0]), CONV: paper(0.75, 280, [67, 98, 99.8, 95])},
+        "Molchanov et al. 2017, whose own figure for LeNet-300-100 is 1.92",
+    ),
+    "vbd": Method(
+        "Variational Bayesian dropout",
+        partial(variational_sparsity.train, prior=vbd.priors.GaussianUniform()),
+        BAYES_RECIPES,
+        {
+            FC: paper("1.67 or 1.76", "66 or 81", "98.7-97.4-87.4 or 98.9-98.1-90.9"),
+            CONV: paper("0.74 or 0.81", "198 or 290", "69-98-99.7-95 or 65-98-99.8-97"),
+        },
+        "Liu et al. 2019; of its two rows, low error or high sparsity, no setting is published",
+    ),
+}
+
+TABLES = [
+    Table(
+        "4",
+        "Weights removed from LeNets on MNIST",
+        "mnist",
+        (FC, CONV),
+        METHODS,
+        {
+            "error": Column("error %"),
+            "compression": Column("weights / weights left", 1),
+            "sparsity": Column("removed by layer, %", 1),
+        },
+        "Weights are counted without biases. Variational rows: the protocol of Molchanov et al. 2017 for both priors.",
+    )
+]
+
+if __name__ == "__main__":
+    main("table4")

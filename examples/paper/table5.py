@@ -1,0 +1,108 @@
+"""Table 5: neurons removed from LeNet-500-300 and LeNet-5-Caffe on MNIST.
+
+Run it with ``python examples/paper/table5.py --data-dir DIR --seeds 2 --sizes lenet-500-300 --only vbd sbp``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pyro_vbd as vbd
+from examples.paper import bayesian_pruning, dense, structured_sparsity, structured_vbd, variational_sparsity
+from examples.paper.cell import Column, Method, Table
+from examples.paper.runner import main
+from examples.paper.structured_vbd import measure
+
+FC, CONV = "lenet-500-300", "lenet-5"
+SIZES = (FC, CONV)
+
+#: Weights and multiply-adds are not printed in the paper: they follow from its neurons.
+PRINTED: dict[str, dict[str, dict[str, Any]]] = {
+    "original": {
+        FC: {"error": 1.54, "neurons": [784, 500, 300], "weights": 545000, "macs": 545000},
+        CONV: {"error": 0.80, "neurons": [20, 50, 800, 500], "weights": 430500, "macs": 2293000},
+    },
+    "vd": {
+        FC: {"error": 1.57, "neurons": [537, 217, 130], "weights": 146039, "macs": 146039},
+        CONV: {"error": 0.75, "neurons": [17, 32, 329, 75], "weights": 39450, "macs": 1140625},
+    },
+    "ssl": {
+        FC: {"error": 1.49, "neurons": [434, 174, 78], "weights": 89868, "macs": 89868},
+        CONV: {"error": 1.00, "neurons": [3, 12, 800, 500], "weights": 405975, "macs": 505800},
+    },
+    "sbp": {
+        FC: {"error": 1.55, "neurons": [245, 160, 55], "weights": 48550, "macs": 48550},
+        CONV: {"error": 0.86, "neurons": [3, 18, 284, 283], "weights": 84627, "macs": 212802},
+    },
+    "vbd": {
+        FC: {"error": 1.35, "neurons": [179, 160, 60], "weights": 38840, "macs": 38840},
+        CONV: {"error": 0.66, "neurons": [16, 34, 123, 62], "weights": 22246, "macs": 1109046},
+    },
+}
+
+PLAIN = {"epochs": 200, "batch_size": 100, "lr": 1e-3}
+GATES = {**PLAIN, "dense": 0.25, "decay_from": 0.5, "kl_weight": 1.0}
+WEIGHTS = {**PLAIN, "kl_ramp": [5, 20], "kl_weight": 1.0, "init_log_var": -10.0, "init_std": 0.01, "threshold": 3.0}
+
+METHODS = {
+    "original": Method(
+        "Original",
+        partial(dense.train, measure=measure),
+        {size: {**PLAIN, "decay_from": 0.5} for size in SIZES},
+        PRINTED["original"],
+    ),
+    "vd": Method(
+        "Variational dropout",
+        partial(variational_sparsity.train, prior=vbd.priors.LogUniform(), measure=measure),
+        {FC: {**WEIGHTS, "decay_from": 0.5}, CONV: {**WEIGHTS, "decay_from": 0.0}},
+        PRINTED["vd"],
+        "Molchanov et al. 2017: weights are removed one by one, and neurons left without any are counted off",
+    ),
+    "ssl": Method(
+        "Structured sparsity learning",
+        structured_sparsity.train,
+        {
+            FC: {**PLAIN, "lasso": 0.5, "lambda": 0.1, "tune_lr": 0.3},
+            CONV: {**PLAIN, "lasso": 0.5, "lambda": 0.1, "tune_lr": 0.3},
+        },
+        PRINTED["ssl"],
+        "Wen et al. 2016",
+    ),
+    "sbp": Method(
+        "Structured Bayesian pruning",
+        bayesian_pruning.train,
+        {size: {**GATES, "beta1": 0.95} for size in SIZES},
+        PRINTED["sbp"],
+        "Neklyudov et al. 2017",
+    ),
+    "vbd": Method(
+        "Variational Bayesian dropout",
+        partial(structured_vbd.train, prior=vbd.priors.GaussianUniform()),
+        {size: {**GATES, "kl_ramp": [0, 0], "init_log_var": -9.0, "threshold": 0.0} for size in SIZES},
+        PRINTED["vbd"],
+        "Liu et al. 2019",
+    ),
+}
+
+TABLES = [
+    Table(
+        "5",
+        "Neurons removed from LeNets on MNIST",
+        "mnist",
+        SIZES,
+        METHODS,
+        {
+            "error": Column("error %"),
+            "neurons": Column("neurons", 0),
+            "weights": Column("weights", 0),
+            "macs": Column("multiply-adds", 0),
+        },
+        "Neurons by layer: pixels and hidden units of LeNet-500-300; filters, filters, flattened inputs and hidden units "
+        "of LeNet-5-Caffe. A neuron counts if something that is left reaches it and reads it; weights and multiply-adds "
+        "are those of the dense network of that size, which for the paper's rows follow from the neurons it prints.",
+    )
+]
+
+if __name__ == "__main__":
+    main("table5")

@@ -1,0 +1,79 @@
+"""Open gates multiplied into the weights of the layers behind them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+
+from pyro_vbd.noise.gate import Gate
+
+__all__ = ["absorb_gates"]
+
+# what a factor on each channel may pass
+_LINEAR_MAPS = (
+    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+)  # fmt: skip
+# what it may pass if it is not negative: max(w x) is w max(x) for w > 0 alone
+_MAXIMA = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.ReLU,
+    nn.LeakyReLU,
+)  # fmt: skip
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@torch.no_grad()
+def absorb_gates(traced: fx.GraphModule) -> None:
+    r"""Let each gate be 0 or 1, where all layers behind it can take its factors: :math:`W (w \odot x) = (W w) x`.
+
+    A factor passes pooling by means, dropout and flatten; pooling by maxima only if no factor of the gate is negative. A
+    gate whose factors cannot pass stays as it is.
+    """
+    modules = {node: traced.get_submodule(str(node.target)) for node in traced.graph.nodes if node.op == "call_module"}
+    calls = list(modules.values())
+    for node, gate in modules.items():
+        if not isinstance(gate, Gate) or calls.count(gate) > 1:
+            continue
+        layers = _layers_behind(node, gate, modules)
+        if not layers or any(calls.count(layer) > 1 for layer in layers) or len(set(layers)) < len(layers):
+            continue
+        factors = gate.weight.where(gate.weight != 0, 1.0)
+        for layer in layers:
+            _scale_inputs(layer, factors)
+        gate.weight.copy_((gate.weight != 0).to(gate.weight))
+
+
+def _layers_behind(node: fx.Node, gate: Gate, modules: dict[fx.Node, nn.Module]) -> list[nn.Module]:
+    """The layers that read the gate's output, or none where something else does."""
+    found: list[nn.Module] = []
+    for user in node.users:
+        module = modules.get(user)
+        rank = len(node.meta["value"].shape)
+        channels_first = gate.dim % rank == 1
+        if isinstance(module, _LAYERS) and _reads_channels(module, node, gate):
+            found.append(module)
+            continue
+        passes = isinstance(module, _LINEAR_MAPS)
+        passes |= isinstance(module, _MAXIMA) and bool((gate.weight >= 0).all())
+        passes |= isinstance(module, nn.Flatten) and channels_first and module.start_dim == 1 and module.end_dim == -1
+        behind = _layers_behind(user, gate, modules) if passes else []
+        if not behind:
+            return []
+        found += behind
+    return found
+
+
+def _reads_channels(layer: nn.Module, source: fx.Node, gate: Gate) -> bool:
+    """Whether the layer's inputs are the gate's channels, each once or at several places."""
+    rank = len(source.meta["value"].shape)
+    if isinstance(layer, nn.Linear):
+        return rank == 2 or gate.dim % rank == rank - 1
+    return gate.dim % rank == 1
+
+
+def _scale_inputs(layer: nn.Module, factors: Tensor) -> None:
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    groups = int(getattr(layer, "groups", 1))
+    columns = factors.repeat_interleave(weight.size(1) * groups // len(factors)).view(groups, 1, -1)
+    scaled = weight.view(groups, -1, weight.size(1), weight[0, 0].numel()) * columns[..., None]
+    weight.copy_(scaled.view_as(weight))

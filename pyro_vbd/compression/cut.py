@@ -1,0 +1,247 @@
+r"""A smaller network that computes the same function: units, channels, inputs and heads without effect are cut out.
+
+A unit goes where each of its numbers is either not read or a constant that its readers have taken into their biases. The
+weights alone say so: it does not matter whether they are 0 by a mask, a prior shared by a unit, or a closed gate.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from pyro_vbd.compression import channelwise, heads, joining, layers, reshaping  # noqa: F401  (their entries)
+from pyro_vbd.compression.absorb_gates import absorb_gates
+from pyro_vbd.compression.operation import Barrier, Layer, Operation, find_operation
+from pyro_vbd.compression.skeleton import with_calls
+from pyro_vbd.compression.tracing import call_network, trace
+from pyro_vbd.compression.units import Axis, Units
+from pyro_vbd.modes import in_mode
+
+__all__ = ["Cut", "cut"]
+
+logger = logging.getLogger(__name__)
+
+#: How far the cut network may be from the network, relative to its largest output: float32 sums in another order.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A smaller network, and what could not go."""
+
+    network: nn.Module
+    #: Units before and after, by layer.
+    units: dict[str, tuple[int, int]]
+    #: By layer, in words: units without any weight that had to stay, and why.
+    stayed: dict[str, str]
+    #: The largest difference between the outputs of the two on the example inputs, over the largest output.
+    difference: float
+
+
+class InputStep(Operation):
+    """An input of the network: nothing of it can go."""
+
+    def forward(self) -> Axis | None:
+        if len(self.shape) < 2:
+            return None
+        units = self.units.new(self.shape[1])
+        self.units.pin(units)
+        return Axis(1, units, torch.full((len(units),), torch.nan, dtype=torch.float64))
+
+    def backward(self) -> list[Tensor | None]:
+        return []
+
+
+@torch.no_grad()
+def cut(net: nn.Module, inputs: Any, *, keep: Sequence[str] = (), allow_dead: bool = False) -> Cut:
+    """Cut out of a network what has no effect on its outputs in evaluation mode.
+
+    Exact through linear layers, convolutions (grouped and depthwise ones too), batch, instance, group and layer norm,
+    pooling, flatten and other reshapes, residual sums, products, concatenation, dropout, pointwise nonlinearities,
+    attention, and gates. Anything else is left whole, with all that it reads.
+
+    A unit that emits a constant c (a bias, a norm's shift) is folded into the next layer where that is exact:
+    :math:`b + W c` for a linear layer or an unpadded convolution. Where it is not, it stays, and ``stayed`` says so.
+
+    Args:
+        net: a network, some of whose weights are 0; left as it was.
+        inputs: example inputs: a tensor, or a tuple or dict of them.
+        keep: patterns of names of modules to leave whole.
+        allow_dead: what becomes of a layer without any unit that matters: an error, or (if true) one unit of zeros, which
+            makes a constant of the branch, or of the network, that it stands in.
+
+    Returns:
+        The network as a module of its old class with smaller modules in it; or, where a size that changes is written into
+        its code (``x.view(-1, 800)``), as a ``torch.fx.GraphModule``.
+
+    Raises:
+        ValueError: for a layer that would die whole, by its name; or a pattern of ``keep`` that names no module.
+        TypeError: for a module that cannot be cut, or code that cannot be traced, by its name.
+        RuntimeError: if the outputs differ, as they may where code changes a tensor in place that it reads later.
+    """
+    names = [name for name, _ in net.named_modules()]
+    for pattern in keep:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"keep={pattern!r} names no module of {type(net).__name__}: mend the pattern")
+    original = nn.Sequential(net) if not list(net.children()) else net  # a single layer has nothing around it
+    new = copy.deepcopy(original)
+    with in_mode(new, False):
+        traced = trace(new, inputs, keep)
+        absorb_gates(traced)
+        steps, units = _analyse(traced, keep)
+        kept_units = _find_kept(steps, units, allow_dead)
+        _replace(new, steps, kept_units)
+        edits = _edits(steps, kept_units)
+    small = with_calls(new, traced.graph, edits, keep) if edits else new
+    small.train(net.training)
+    difference = _difference(original, small, inputs)
+    if not difference <= _TOLERANCE:
+        raise RuntimeError(
+            f"the cut network's outputs differ by {difference:.2g} of the largest: name the module that changes its "
+            "input in place, or what else is unusual, in keep="
+        )
+    layers_ = {step.name: step for step in steps if isinstance(step, Layer) and step.axis is not None}
+    return Cut(
+        small if original is net else small[0],  # type: ignore[index]
+        {name: (len(s.needed), int(_kept(s, kept_units).sum())) for name, s in layers_.items()},
+        {name: reason for name, s in layers_.items() if (reason := _why_stayed(s, steps, kept_units))},
+        difference,
+    )
+
+
+def _analyse(traced: fx.GraphModule, keep: Sequence[str]) -> tuple[list[Operation], Units]:
+    """The steps in order, each knowing its units, its constants and what of it is needed."""
+    units = Units()
+    found: dict[fx.Node, Operation] = {}
+    shared = _shared_modules(traced)
+    for node in traced.graph.nodes:
+        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(node.meta["value"])):
+            continue
+        module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+        inputs = [found[source] for source in node.all_input_nodes if source in found]
+        if node.op == "placeholder":
+            kind: type[Operation] = InputStep
+        elif node.op in ("get_attr", "output") or module in shared or _is_kept(node, keep):
+            kind = Barrier
+        elif any(not isinstance(source.node.meta["value"], Tensor) for source in inputs):
+            kind = Barrier  # takes a part of a tuple
+        else:
+            kind = find_operation(node, module)
+        step = kind(node, module, inputs, units)
+        step.axis = step.forward() if isinstance(node.meta["value"], Tensor) else None
+        step.needed = torch.zeros(0 if step.axis is None else len(step.axis.units), dtype=torch.bool)
+        found[node] = step
+    steps = list(found.values())
+    for step in reversed(steps):
+        for source, reads in zip(step.inputs, step.backward(), strict=True):
+            if source.axis is not None:
+                source.needed |= torch.ones_like(source.needed) if reads is None else reads.to(source.needed.device)
+    return steps, units
+
+
+def _shared_modules(traced: fx.GraphModule) -> set[nn.Module]:
+    """Modules with parameters that run more than once or share a parameter: they are left whole."""
+    calls: dict[nn.Module, int] = {}
+    owners: dict[int, set[nn.Module]] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            module = traced.get_submodule(str(node.target))
+            calls[module] = calls.get(module, 0) + 1
+            for parameter in module.parameters():
+                owners.setdefault(id(parameter), set()).add(module)
+    tied = {module for modules in owners.values() if len(modules) > 1 for module in modules}
+    return tied | {m for m, count in calls.items() if count > 1 and next(m.parameters(), None) is not None}
+
+
+def _is_kept(node: fx.Node, keep: Sequence[str]) -> bool:
+    return node.op == "call_module" and any(fnmatchcase(str(node.target), pattern) for pattern in keep)
+
+
+def _find_kept(steps: list[Operation], units: Units, allow_dead: bool) -> Tensor:
+    """For each unit, whether it stays."""
+    needed = [step.axis.units[step.needed] for step in steps if step.axis is not None]
+    kept = units.kept(needed)
+    layers_ = [step for step in steps if isinstance(step, Layer) and step.axis is not None]
+    while dead := [step for step in layers_ if not _kept(step, kept).any()]:
+        if not allow_dead:
+            break
+        needed += [step.axis.units[:1] for step in dead if step.axis is not None]
+        kept = units.kept(needed)
+    constant = [step for step in layers_ if step.axis is not None and not step.axis.varies.any()]
+    if (constant or dead) and not allow_dead:
+        culprit = constant[0] if constant else dead[-1]
+        raise ValueError(
+            f"layer {culprit.name!r} would die whole: none of its {len(culprit.needed)} units both varies and has an effect"
+            "; use a higher threshold, or allow_dead=True, which makes a constant of it"
+        )
+    return kept
+
+
+def _kept(step: Operation, kept_units: Tensor) -> Tensor:
+    """Which indices of a step's output stay."""
+    return kept_units[step.axis.units] if step.axis is not None else torch.ones(0, dtype=torch.bool)
+
+
+def _replace(net: nn.Module, steps: list[Operation], kept_units: Tensor) -> None:
+    for step in steps:
+        if step.node.op == "call_module" and type(step) is not Barrier:
+            module = step.replacement(lambda s: _kept(s, kept_units))
+            if module is not None:
+                net.set_submodule(str(step.node.target), module)
+
+
+def _edits(steps: list[Operation], kept_units: Tensor) -> dict[str, dict[str, Any]]:
+    edits = {}
+    for step in steps:
+        args = step.edited_arguments(lambda s: _kept(s, kept_units))
+        if args is not None:
+            pairs = enumerate(zip(args, step.node.args, strict=True))
+            edits[step.node.name] = {str(i): new for i, (new, old) in pairs if new is not old and new != old}
+    return edits
+
+
+def _why_stayed(layer: Operation, steps: list[Operation], kept_units: Tensor) -> str | None:
+    """Units of a layer that emit a constant and are there all the same."""
+    assert layer.axis is not None
+    idle = layer.axis.units[_kept(layer, kept_units) & ~(layer.axis.varies.to(kept_units.device))]
+    if not len(idle):
+        return None
+    readers = [
+        step.name
+        for step in steps
+        if not isinstance(step, InputStep)
+        for source, reads in zip(step.inputs, step.backward(), strict=True)
+        if source.axis is not None and _reads_any(source.axis, reads, idle) and _is_final(step, source)
+    ]
+    because = ", ".join(dict.fromkeys(readers))
+    return f"{len(idle)} of {len(layer.axis.units)} units are constant and stay, for they are read by {because}"
+
+
+def _reads_any(axis: Axis, reads: Tensor | None, units: Tensor) -> bool:
+    mask = torch.isin(axis.units, units)
+    return bool(mask.any()) if reads is None else bool((mask & reads.cpu()).any())
+
+
+def _is_final(step: Operation, source: Operation) -> bool:
+    """Whether a step is what holds a unit back, and does not only pass it on."""
+    return isinstance(step, Layer | Barrier | joining.ElementwiseStep) or step.axis is None
+
+
+@torch.no_grad()
+def _difference(net: nn.Module, small: nn.Module, inputs: Any) -> float:
+    with in_mode(net, False), in_mode(small, False):
+        pairs = zip(tree_leaves(call_network(net, inputs)), tree_leaves(call_network(small, inputs)), strict=True)
+        scores = [
+            float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny))
+            for a, b in pairs
+            if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
+        ]
+    return max(scores, default=0.0)

@@ -1,0 +1,127 @@
+"""Networks in the formats that others read: safetensors and ONNX."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from pyro_vbd.compression.skeleton import describe, rebuild
+from pyro_vbd.compression.tracing import call_network
+from pyro_vbd.compression.whole_file import whole_file
+from pyro_vbd.modes import in_mode
+
+__all__ = ["load_safetensors", "save_onnx", "save_safetensors"]
+
+
+def save_safetensors(net: nn.Module, path: str | os.PathLike[str]) -> int:
+    """Write the parameters and buffers of a network, and the sizes of its layers, as a safetensors file.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        ImportError: without the package safetensors.
+    """
+    safetensors = _need("safetensors.torch")
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
+    content = safetensors.save(state, metadata={"pyro_vbd": json.dumps(describe(net))})
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path).stat().st_size
+
+
+def load_safetensors(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
+    """The network of a file of :func:`save_safetensors`, made from the one before the cut; see :func:`load_sparse`.
+
+    Raises:
+        ImportError: without the package safetensors.
+        ValueError: if the file is of another network, or not from :func:`save_safetensors`.
+    """
+    with _need("safetensors").safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    if "pyro_vbd" not in metadata:
+        raise ValueError(f"{path} does not say how wide the layers are: it was not written by save_safetensors")
+    new = rebuild(net, json.loads(metadata["pyro_vbd"]))
+    try:
+        new.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not of this {type(net).__name__}: {error}") from error
+    return new.to(next(net.parameters(), torch.empty(0)).device)
+
+
+@torch.no_grad()
+def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tolerance: float = 1e-4) -> int:
+    """Write a network as ONNX, for batches of any size, and check it with onnxruntime.
+
+    Args:
+        net: a network, cut or not; exported in evaluation mode.
+        path: the file; it is replaced when the new one is whole and computes what the network does.
+        inputs: example inputs, of two data or more: a tensor, or a tuple or dict of them.
+        tolerance: how far onnxruntime's outputs may be from torch's, relative to the largest.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        ImportError: without the packages onnx, onnxscript and onnxruntime.
+        RuntimeError: if the outputs differ.
+    """
+    for package in ("onnx", "onnxscript"):
+        _need(package)
+    runtime = _need("onnxruntime")
+    kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
+    args = () if kwargs else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    batch = torch.export.Dim("batch")
+    shapes = [{0: batch} for _ in args], {name: {0: batch} for name in kwargs}
+    with whole_file(path) as temporary, in_mode(net, False), _quiet():
+        program = torch.onnx.export(net, args, kwargs=kwargs, dynamo=True, verbose=False, dynamic_shapes=_shapes(*shapes))
+        assert program is not None
+        program.save(str(temporary), external_data=False)
+        session = runtime.InferenceSession(temporary.read_bytes(), providers=["CPUExecutionProvider"])
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        names = [argument.name for argument in session.get_inputs()]
+        found = session.run(None, {n: v.cpu().numpy() for n, v in zip(names, given, strict=True)})
+        expected = [value for value in tree_leaves(call_network(net, inputs)) if isinstance(value, Tensor)]
+        for ours, theirs in zip(expected, found, strict=True):
+            difference = float((ours.cpu() - torch.from_numpy(theirs)).abs().max())
+            if not difference <= tolerance * max(float(ours.abs().max()), 1e-30):
+                raise RuntimeError(f"onnxruntime's outputs differ from torch's by {difference:.2g}: {path} was not written")
+    return Path(path).stat().st_size
+
+
+def _shapes(args: list[Any], kwargs: dict[str, Any]) -> Any:
+    return kwargs or tuple(args)
+
+
+class _quiet:
+    """The exporter's own deprecation warnings and progress notes are none of the user's business."""
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        self._level = logging.getLogger("torch.onnx").level
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+
+    def __exit__(self, *error: Any) -> None:
+        logging.getLogger("torch.onnx").setLevel(self._level)
+        self._warnings.__exit__(*error)
+
+
+def _need(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ImportError(f"this export needs {package}: pip install 'pyro-vbd[export]'") from error

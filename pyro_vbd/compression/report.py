@@ -1,0 +1,240 @@
+"""What a compression has done, layer by layer and in total."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.flop_counter import FlopCounterMode
+
+from pyro_vbd.compression.latency import Latency
+from pyro_vbd.compression.select import Select
+from pyro_vbd.compression.tracing import call_network
+from pyro_vbd.modes import in_mode
+
+__all__ = ["LayerReport", "Report", "layer_reports", "multiply_adds"]
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer before and after. Weights are without biases, as the papers count them."""
+
+    name: str
+    kind: str
+    weights: int
+    #: Weights that are not 0 in the compressed network.
+    nonzero: int
+    #: Rows, filters or features; None where a layer has none of its own.
+    units: int | None
+    units_left: int | None
+    #: Multiplications for one datum; zeros inside what is left are counted.
+    multiply_adds: int
+    multiply_adds_left: int
+    #: Of parameters, buffers and the indices of a selection, dense.
+    bytes: int
+    bytes_left: int
+
+    @property
+    def ratio(self) -> float:
+        """``|W| / |W != 0|``; infinite where nothing is left."""
+        return self.weights / self.nonzero if self.nonzero else math.inf
+
+
+@dataclass(frozen=True)
+class Report:
+    """A compression in numbers: printed as a table, a dict by :meth:`to_dict`, a figure by :meth:`draw`."""
+
+    layers: tuple[LayerReport, ...]
+    #: All parameters and buffers of the network, those of layers without weights included.
+    bytes: int
+    bytes_left: int
+    #: Bytes of the compressed network as a sparse file (:func:`~pyro_vbd.save_sparse`), at full precision and with 8 bits.
+    sparse_bytes: int
+    sparse_bytes_8: int
+    #: Bayesian weights over those that the masks kept, before anything was cut: the papers' ratio.
+    mask_ratio: float
+    latency: tuple[Latency, ...]
+    #: The largest difference between the outputs of the masked and the cut network, over the largest output.
+    difference: float
+    #: By layer: units that are constant and could not go, and why.
+    stayed: Mapping[str, str]
+
+    @property
+    def weights(self) -> int:
+        """Before."""
+        return sum(layer.weights for layer in self.layers)
+
+    @property
+    def nonzero(self) -> int:
+        """After."""
+        return sum(layer.nonzero for layer in self.layers)
+
+    @property
+    def ratio(self) -> float:
+        """``|W| / |W != 0|`` of the compressed network, at least that of the masks."""
+        return self.weights / self.nonzero if self.nonzero else math.inf
+
+    @property
+    def multiply_adds(self) -> tuple[int, int]:
+        """Before and after, for one datum."""
+        return sum(row.multiply_adds for row in self.layers), sum(row.multiply_adds_left for row in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings, lists and dicts, for JSON; a ratio that is infinite is None."""
+        totals = {
+            "weights": self.weights,
+            "nonzero": self.nonzero,
+            "ratio": _finite(self.ratio),
+            "mask_ratio": _finite(self.mask_ratio),
+            "multiply_adds": self.multiply_adds[0],
+            "multiply_adds_left": self.multiply_adds[1],
+            "bytes": self.bytes,
+            "bytes_left": self.bytes_left,
+            "sparse_bytes": self.sparse_bytes,
+            "sparse_bytes_8": self.sparse_bytes_8,
+        }
+        return {
+            "total": totals,
+            "layers": [{**asdict(layer), "ratio": _finite(layer.ratio)} for layer in self.layers],
+            "latency": [asdict(latency) for latency in self.latency],
+            "difference": self.difference,
+            "stayed": dict(self.stayed),
+        }
+
+    def __str__(self) -> str:
+        titles = ("layer", "", "weights", "nonzero", "ratio", "units", "multiply-adds", "bytes")
+        rows = [titles]
+        for row in self.layers:
+            units = "" if row.units is None else f"{row.units} -> {row.units_left}"
+            work = f"{row.multiply_adds:,} -> {row.multiply_adds_left:,}"
+            size = f"{row.bytes:,} -> {row.bytes_left:,}"
+            rows.append((row.name, row.kind, f"{row.weights:,}", f"{row.nonzero:,}", _times(row.ratio), units, work, size))
+        work = " -> ".join(f"{count:,}" for count in self.multiply_adds)
+        size = f"{self.bytes:,} -> {self.bytes_left:,}"
+        rows.append(("total", "", f"{self.weights:,}", f"{self.nonzero:,}", _times(self.ratio), "", work, size))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
+        lines = ["  ".join(_aligned(row, widths)) for row in rows]
+        lines.insert(-1, "-" * len(lines[0]))
+        lines += [
+            "",
+            f"kept by the masks: 1 in {self.mask_ratio:.1f}; as a sparse file: {self.sparse_bytes:,} bytes, "
+            f"{self.sparse_bytes_8:,} with 8 bits a weight",
+        ]
+        lines += [
+            f"batch of {row.batch_size}: {1e3 * row.before:.3g} ms -> {1e3 * row.after:.3g} ms, "
+            f"{row.speedup:.1f} times as fast ({row.turns} turns)"
+            for row in self.latency
+        ]
+        lines += [f"{name}: {reason}" for name, reason in self.stayed.items()]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def draw(self) -> Any:
+        """A matplotlib figure: units, weights, multiply-adds and bytes that are left, by layer; and latencies.
+
+        Raises:
+            ImportError: without matplotlib.
+        """
+        from pyro_vbd.compression.report_figure import draw_report
+
+        return draw_report(self)
+
+
+@torch.no_grad()
+def layer_reports(
+    before: nn.Module, after: nn.Module, inputs: Any, units: Mapping[str, tuple[int, int]]
+) -> tuple[LayerReport, ...]:
+    """Rows for all modules that own a weight, by their names in ``before``.
+
+    Args:
+        before: the network before the cut.
+        after: the one after.
+        inputs: example inputs.
+        units: of each layer, before and after.
+    """
+    work, work_left = multiply_adds(before, inputs), multiply_adds(after, inputs)
+    rows = []
+    for name, module in before.named_modules():
+        weights = [p for p in module.parameters(recurse=False) if p.dim() > 1]
+        if not weights:
+            continue
+        small = after.get_submodule(name)
+        selected = isinstance(small, nn.Sequential) and len(small) > 0 and isinstance(small[0], Select)
+        inner = small[1] if selected else small  # type: ignore[index]
+        left = [p for p in inner.parameters(recurse=False) if p.dim() > 1]
+        units_before, units_after = units.get(name, (None, None))
+        rows.append(
+            LayerReport(
+                name,
+                type(module).__name__,
+                sum(p.numel() for p in weights),
+                sum(int((p != 0).sum()) for p in left),
+                units_before,
+                units_after,
+                work.get(name, 0),
+                work_left.get(name, 0),
+                _own_bytes(module),
+                _own_bytes(inner) + (_own_bytes(small[0]) if selected else 0),  # type: ignore[index]
+            )
+        )
+    return tuple(rows)
+
+
+@torch.no_grad()
+def multiply_adds(net: nn.Module, inputs: Any) -> dict[str, int]:
+    """Multiplications for one datum by module name, each module's own (torch's flop counter, halved)."""
+    one = tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) else leaf, inputs)
+    counter = FlopCounterMode(display=False)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one opaque function, which the counter does not know
+    try:
+        with in_mode(net, False), counter:
+            call_network(net, one)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    root = type(net).__name__
+    counts = {
+        name.removeprefix(root).removeprefix("."): sum(flops.values()) // 2
+        for name, flops in counter.get_flop_counts().items()
+        if name == root or name.startswith(f"{root}.")
+    }
+    modules = dict(net.named_modules())
+    return {
+        name: count - sum(counts.get(f"{name}.{child}".removeprefix("."), 0) for child, _ in modules[name].named_children())
+        if not _is_selection(modules[name])
+        else count
+        for name, count in counts.items()
+        if name in modules
+    }
+
+
+def _is_selection(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and len(module) > 0 and isinstance(module[0], Select)
+
+
+def total_bytes(net: nn.Module) -> int:
+    """Of all parameters and buffers."""
+    return sum(value.numel() * value.element_size() for value in tree_leaves(net.state_dict()))
+
+
+def _own_bytes(module: nn.Module) -> int:
+    own: Sequence[Tensor] = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return sum(value.numel() * value.element_size() for value in own)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Words to the left, numbers to the right."""
+    pairs = enumerate(zip(row, widths, strict=True))
+    return [cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in pairs]
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}x" if math.isfinite(ratio) else "-"

@@ -1,0 +1,134 @@
+"""A network's sizes as plain data, and modules made from them: what a file needs to hold beside the weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from pyro_vbd.compression.select import Select
+from pyro_vbd.compression.tracing import trace_calls
+from pyro_vbd.noise.attention import HeadwiseAttention
+from pyro_vbd.noise.gate import Gate
+
+__all__ = ["build", "describe", "rebuild", "sizes", "with_calls"]
+
+_CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode")
+_NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+
+# Arguments that make a module, each an attribute of it ("bias": whether it has one).
+_ARGUMENTS: Mapping[type[nn.Module], tuple[str, ...]] = MappingProxyType(
+    {
+        nn.Linear: ("in_features", "out_features", "bias"),
+        **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), _CONV),
+        **dict.fromkeys((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), (*_CONV, "output_padding")),
+        **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _NORM),
+        **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), _NORM),
+        nn.GroupNorm: ("num_groups", "num_channels", "eps", "affine"),
+        nn.PReLU: ("num_parameters",),
+        nn.Embedding: ("num_embeddings", "embedding_dim", "padding_idx"),
+        nn.Identity: (),
+        Gate: ("size", "dim"),
+        Select: ("index", "dim"),
+        HeadwiseAttention: ("embed_dim", "num_heads", "head_dim", "bias", "dropout", "gated"),
+    }
+)
+_TYPES: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in _ARGUMENTS}
+
+
+def sizes(module: nn.Module) -> dict[str, Any]:
+    """The type's name and the arguments of a module, as numbers, strings and lists."""
+    found: dict[str, Any] = {"type": type(module).__name__}
+    for argument in _ARGUMENTS[type(module)]:
+        if argument == "bias":
+            owner = module.out_proj if isinstance(module, HeadwiseAttention) else module
+            value: Any = owner.bias is not None
+        elif argument == "gated":
+            value = isinstance(module.gate, Gate)
+        elif argument == "index":
+            value = len(module.index)  # type: ignore[arg-type]
+        else:
+            value = getattr(module, argument)
+        found[argument] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def build(description: Mapping[str, Any]) -> nn.Module:
+    """A module of the given sizes, on the CPU, its numbers not set."""
+    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in description.items()}
+    kind = _TYPES[str(arguments.pop("type"))]
+    if kind is Select:
+        arguments["index"] = torch.zeros(arguments["index"], dtype=torch.long)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        return kind(**arguments)
+
+
+def describe(net: nn.Module) -> dict[str, Any]:
+    """The sizes of all modules that a cut may replace, by name, and the sizes written into a graph's calls."""
+    modules: dict[str, Any] = {}
+    for name, module in net.named_modules():
+        if type(module) in _ARGUMENTS:
+            modules[name] = sizes(module)
+        elif type(module) is nn.Sequential and name:
+            modules[name] = {"type": "Sequential", "length": len(module)}
+    calls = {node.name: _literals(node.args) for node in net.graph.nodes} if isinstance(net, fx.GraphModule) else {}
+    keep = net.meta.get("keep", []) if isinstance(net, fx.GraphModule) else []
+    return {"modules": modules, "calls": {name: args for name, args in calls.items() if args}, "keep": keep}
+
+
+@torch.no_grad()
+def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
+    """A copy of a network with its modules in the sizes of a description.
+
+    Args:
+        net: the network before the cut; modules of other types are taken from it as they are.
+        description: of :func:`describe`.
+
+    Raises:
+        ValueError: if the network has no place for a module of the description.
+    """
+    new = copy.deepcopy(net)
+    if "" in description["modules"]:
+        return build(description["modules"][""])
+    for name, sizes_ in description["modules"].items():
+        parent, _, key = name.rpartition(".")
+        try:
+            owner = new.get_submodule(parent)
+        except AttributeError as error:
+            raise ValueError(f"{type(net).__name__} has no module {parent!r}: the file is of another network") from error
+        here = owner._modules.get(key)
+        if sizes_["type"] == "Sequential":
+            if type(here) is not nn.Sequential or len(here) != sizes_["length"]:
+                owner.add_module(key, nn.Sequential())
+        elif type(here) not in _ARGUMENTS or sizes(here) != sizes_:  # type: ignore[arg-type]
+            module = build(sizes_)
+            owner.add_module(key, module.train(owner.training))
+    if description["calls"]:
+        # names of calls follow from the code alone
+        graph = new.graph if isinstance(new, fx.GraphModule) else trace_calls(new, description["keep"])
+        return with_calls(new, graph, description["calls"], description["keep"])
+    return new
+
+
+def with_calls(net: nn.Module, graph: fx.Graph, calls: Mapping[str, Any], keep: Sequence[str]) -> fx.GraphModule:
+    """The network as a graph with other sizes in its calls, given as ``{call: {position: size}}``."""
+    for node in graph.nodes:
+        changed = {int(position): size for position, size in calls.get(node.name, {}).items()}
+        node.args = tuple(changed.get(position, value) for position, value in enumerate(node.args))
+    new = fx.GraphModule(net, graph, class_name=type(net).__name__)
+    new.meta["keep"] = list(keep)
+    return new.train(net.training)
+
+
+def _literals(args: Any) -> dict[str, Any]:
+    return {str(i): list(a) if isinstance(a, tuple) else a for i, a in enumerate(args) if _is_literal(a)}
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return bool(value) and all(isinstance(part, int) for part in value)
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,156 @@
+"""A network on disk as the places and values of its weights that are not 0, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_vbd.compression.skeleton import describe, rebuild
+from pyro_vbd.compression.whole_file import whole_file
+
+__all__ = ["load_sparse", "save_sparse"]
+
+_MAGIC = b"pyro_vbd sparse network 1\n"
+
+
+@torch.no_grad()
+def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | None = None) -> int:
+    r"""Write a network as gaps between its nonzero weights and their values, compressed, with a checksum.
+
+    With ``bits=8`` each weight tensor is stored as integers, :math:`q = \mathrm{round}(127\, w / \max|w|)`: an error of at
+    most max\|w\| / 254 per weight. Biases, norms and gates stay as they are. Without, every number comes back exactly.
+
+    Args:
+        net: a network, cut or not.
+        path: the file; it is replaced when the new one is whole.
+        bits: 8, or None for the weights' own type.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        ValueError: for another number of bits, or weights that are not finite.
+    """
+    if bits not in (None, 8):
+        raise ValueError(f"bits={bits} is not available: use 8, or None for the weights as they are")
+    entries, blocks = [], []
+    for name, tensor in net.state_dict().items():
+        entry, parts = _encode(name, tensor.detach().cpu().contiguous(), bits)
+        entries.append(entry)
+        blocks += parts
+    header = json.dumps({"description": describe(net), "tensors": entries}).encode()
+    payload = zlib.compress(struct.pack("<Q", len(header)) + header + b"".join(blocks), 9)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(_MAGIC + _checksum(payload) + payload)
+    return Path(path).stat().st_size
+
+
+@torch.no_grad()
+def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
+    """The network of a file of :func:`save_sparse`.
+
+    Args:
+        path: the file.
+        net: the network before it was cut, with any weights (for a network with gates, the one with gates); left as it
+            was. It says what is computed; the file, how wide each layer is.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the file is of another kind, cut short or changed, or of another network.
+    """
+    content = Path(path).read_bytes()
+    start = len(_MAGIC) + 65
+    if not content.startswith(_MAGIC):
+        raise ValueError(f"{path} is no sparse network of this version of pyro_vbd")
+    payload = content[start:]
+    if _checksum(payload) != content[len(_MAGIC) : start]:
+        raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum; export it again")
+    blocks = zlib.decompress(payload)
+    (length,) = struct.unpack_from("<Q", blocks)
+    header = json.loads(blocks[8 : 8 + length])
+    new = rebuild(net, header["description"])
+    state = dict(_decode(header["tensors"], bytearray(blocks[8 + length :])))
+    reference = next(net.parameters(), torch.empty(0))
+    try:
+        new.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} is not of this {type(net).__name__}: {error}") from error
+    return new.to(reference.device)
+
+
+def _encode(name: str, tensor: Tensor, bits: int | None) -> tuple[dict[str, Any], list[bytes]]:
+    """A description of how a tensor is stored, and its blocks."""
+    entry: dict[str, Any] = {"name": name, "shape": list(tensor.shape), "dtype": _dtype_name(tensor.dtype)}
+    flat = tensor.flatten()
+    places = (flat != 0).nonzero().flatten()
+    values = flat[places]
+    if tensor.dim() > 1 and tensor.is_floating_point():
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"{name!r} holds numbers that are not finite: train it again, or look at what went wrong")
+        if bits == 8 and len(values):
+            largest = float(values.double().abs().max())
+            entry["scale"] = largest / 127.0
+            values = (values.double() / entry["scale"]).round().to(torch.int8)
+            flat = torch.zeros(len(flat), dtype=torch.int8).index_put_((places,), values)
+    gaps = places.diff(prepend=torch.tensor([-1])) - 1
+    kind = next(
+        k for k in (torch.uint8, torch.int16, torch.int64) if not len(gaps) or int(gaps.max()) <= torch.iinfo(k).max
+    )
+    sparse = [_bytes(gaps.to(kind)), _bytes(values)]
+    if sum(map(len, sparse)) < len(_bytes(flat)):
+        entry.update(count=len(values), gaps=_dtype_name(kind))
+        return entry, sparse
+    return entry, [_bytes(flat)]
+
+
+def _decode(entries: list[dict[str, Any]], blocks: bytearray) -> Iterator[tuple[str, Tensor]]:
+    offset = 0
+
+    def read(dtype: torch.dtype, count: int) -> Tensor:
+        nonlocal offset
+        if not count:
+            return torch.empty(0, dtype=dtype)
+        found = torch.frombuffer(blocks, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset).clone().view(dtype)
+        offset += count * dtype.itemsize
+        return found
+
+    for entry in entries:
+        dtype = _dtype(entry["dtype"])
+        stored = torch.int8 if "scale" in entry else dtype
+        size = torch.Size(entry["shape"]).numel()
+        if "count" in entry:
+            places = (read(_dtype(entry["gaps"]), entry["count"]).long() + 1).cumsum(0) - 1
+            flat = torch.zeros(size, dtype=stored)
+            flat[places] = read(stored, entry["count"])
+        else:
+            flat = read(stored, size)
+        if "scale" in entry:
+            flat = (flat.double() * entry["scale"]).to(dtype)
+        yield entry["name"], flat.view(entry["shape"])
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).hexdigest().encode() + b"\n"

@@ -1,0 +1,88 @@
+"""A Gaussian whose variance is generalised inverse Gaussian (generalised hyperbolic weights)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from pyro_vbd import positive
+from pyro_vbd.priors.evidence import register_evidence
+from pyro_vbd.priors.hyperparameter import Hyperparameter, is_number
+from pyro_vbd.priors.optimum import register_optimum
+from pyro_vbd.priors.prior import HierarchicalPrior
+from pyro_vbd.priors.roots import quadratic_root
+
+__all__ = ["GeneralizedInverseGaussian"]
+
+
+class GeneralizedInverseGaussian(HierarchicalPrior):
+    r"""A Gaussian with a generalised inverse Gaussian variance. A proper prior.
+
+    .. math:: p(\gamma) \propto \gamma^{p-1} e^{-(a\gamma + b/\gamma)/2}, \qquad W \sim N(0, \gamma)
+
+    Between the gamma (b -> 0) and the inverse gamma (a -> 0), and bounded for every p. The density stands on the variance.
+    With q(gamma) a delta the optimum is the positive root of :math:`a\gamma^2 + (n + 2 - 2p)\gamma - (S + b) = 0`; with
+    ``scale_posterior="exact"`` q(gamma) is the same family with :math:`p - n/2`, a and :math:`b + S`.
+
+    Source: Caron and Doucet 2008, *Sparse Bayesian nonparametric regression*, section 2.
+
+    Args:
+        order: p, any real number; a number that is fixed.
+        rate: a, in one over the units of the weight squared.
+        inverse_rate: b, in the units of the weight squared.
+        per: what shares one gamma; see :class:`HierarchicalPrior`.
+        global_scale: see :class:`HierarchicalPrior`.
+
+    Raises:
+        ValueError: for a hyperparameter that is not finite, a or b not positive, or an unknown ``per``.
+    """
+
+    on = "variance"
+
+    def __init__(
+        self,
+        order: float = 1.0,
+        rate: Hyperparameter = 1.0,
+        inverse_rate: Hyperparameter = 1e-8,
+        *,
+        per: str = "weight",
+        global_scale: Hyperparameter | None = None,
+    ) -> None:
+        super().__init__({"rate": rate, "inverse_rate": inverse_rate}, per, global_scale)
+        if not is_number(order):
+            raise ValueError(f"GeneralizedInverseGaussian(order={order!r}) is no power of gamma: use a finite number")
+        self.order = float(order)
+
+    def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> positive.GeneralizedInverseGaussian:
+        order = like.new_full((), self.order)
+        return positive.GeneralizedInverseGaussian(
+            order, hyperparameters["rate"], hyperparameters["inverse_rate"], validate_args=False
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        return {"order": self.order, **super().arguments()}
+
+
+@register_optimum(positive.GeneralizedInverseGaussian, "variance")
+def generalized_inverse_gaussian_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
+    r"""The positive root of :math:`a\gamma^2 + (n + 2 - 2p)\gamma - (S + b) = 0`."""
+    linear = (count + 2.0 - 2.0 * hyperprior.order).to(sum_of_squares)
+    return quadratic_root(hyperprior.rate, linear, sum_of_squares + hyperprior.inverse_rate)
+
+
+@register_evidence(positive.GeneralizedInverseGaussian, "variance")
+def generalized_inverse_gaussian_evidence(
+    hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    r"""With :math:`p' = p - n/2`, :math:`b' = b + S` and :math:`\omega = \sqrt{ab}`, and the same with primes:
+
+    .. math:: Z = \frac{(a/b)^{p/2} K_{p'}(\omega')}{(a/b')^{p'/2} K_p(\omega)}, \qquad
+              E[1/\gamma] = \sqrt{a/b'}\, \frac{K_{p'-1}(\omega')}{K_{p'}(\omega')}
+    """
+    p, a, b = hyperprior.order, hyperprior.rate, hyperprior.inverse_rate
+    order, inverse_rate = (p - 0.5 * count).to(sum_of_squares), b + sum_of_squares
+    omega = (a * inverse_rate).sqrt()
+    bessel = positive.log_bessel_k(order, omega)
+    log_z = 0.5 * (p * (a / b).log() - order * (a / inverse_rate).log()) + bessel - positive.log_bessel_k(p, (a * b).sqrt())
+    return log_z, (0.5 * (a / inverse_rate).log() + positive.log_bessel_k(order - 1.0, omega) - bessel).exp()

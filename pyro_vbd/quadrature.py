@@ -1,0 +1,90 @@
+r"""Integrals over the real line of functions that fall off on both sides, elementwise over a tensor of them.
+
+The trapezoidal rule on the interval outside which the integrand is below e^-45 of its largest value: for an analytic
+integrand its error falls exponentially with the number of nodes (Trefethen and Weideman 2014, *The exponentially convergent
+trapezoidal rule*). The interval is found by zooming in, so peaks of any place and width are met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Grid", "grid"]
+
+_DROP = 45.0  # e^-45 = 3e-20
+_WIDEST, _ZOOM_NODES, _ZOOMS = 300.0, 41, 6
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Nodes and the logarithm of an integrand at them; both ``(nodes, *shape)``, equidistant along the first."""
+
+    x: Tensor
+    log_f: Tensor
+
+    def log_integral(self) -> Tensor:
+        """Logarithm of the integral, of shape ``shape``."""
+        return torch.logsumexp(self.log_f, 0) + (self.x[1] - self.x[0]).log()
+
+    def expectation(self, log_g: Tensor) -> Tensor:
+        """The mean of g under the normalised integrand, from log g at the nodes."""
+        return torch.exp(torch.logsumexp(self.log_f + log_g, 0) - torch.logsumexp(self.log_f, 0))
+
+    def quantile(self, probability: Tensor) -> Tensor:
+        """Where the normalised integral reaches ``probability``, which broadcasts against ``(..., *shape)``.
+
+        The density is taken as linear between nodes.
+        """
+        shape = torch.broadcast_shapes(probability.shape, self.x.shape[1:])
+        density = (self.log_f - self.log_f.amax(0)).exp().reshape(len(self.x), -1).T.contiguous()  # (elements, nodes)
+        step = (self.x[1] - self.x[0]).flatten()
+        parts = 0.5 * (density[:, 1:] + density[:, :-1])
+        cumulative = torch.cat([parts.new_zeros(len(parts), 1), parts.cumsum(1)], 1)
+        lead = shape[: len(shape) - (self.x.dim() - 1)]
+        wanted = probability.expand(shape).reshape(lead.numel(), -1).T * cumulative[:, -1:]
+        left = (torch.searchsorted(cumulative, wanted.contiguous(), right=True) - 1).clamp(0, density.size(1) - 2)
+        f0, f1 = density.gather(1, left), density.gather(1, left + 1)
+        rest = (wanted - cumulative.gather(1, left)).clamp_min(0.0)
+        # the root of (f1 - f0)/2 t^2 + f0 t = rest, without cancellation
+        below = f0 + (f0.square() + 2.0 * (f1 - f0) * rest).clamp_min(0.0).sqrt()
+        part = torch.where(below > 0, 2.0 * rest / below, 0.5).clamp(0.0, 1.0)
+        start = self.x[0].reshape(-1, 1)
+        return (start + step[:, None] * (left + part)).T.reshape(shape)
+
+
+@torch.no_grad()
+def _interval(log_f: Callable[[Tensor], Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = torch.full_like(like, -_WIDEST), torch.full_like(like, _WIDEST)
+    unit = torch.linspace(0.0, 1.0, _ZOOM_NODES, dtype=like.dtype, device=like.device)
+    unit = unit.reshape((-1,) + (1,) * like.dim())
+    number = torch.arange(_ZOOM_NODES, device=like.device).reshape(unit.shape)
+    for _ in range(_ZOOMS):
+        values = log_f(low + (high - low) * unit).nan_to_num(nan=-torch.inf, posinf=-torch.inf)
+        inside = values > values.amax(0) - _DROP
+        first = torch.where(inside, number, _ZOOM_NODES).amin(0) - 1
+        last = torch.where(inside, number, -1).amax(0) + 1
+        step = (high - low) / (_ZOOM_NODES - 1)
+        low, high = low + step * first.clamp_min(0), low + step * last.clamp_max(_ZOOM_NODES - 1)
+    return low, high
+
+
+def grid(log_f: Callable[[Tensor], Tensor], like: Tensor, nodes: int = 160) -> Grid:
+    """Nodes for the integrals of exp(log_f), one integral for each element of ``like``.
+
+    Args:
+        log_f: of a tensor of shape ``(k, *like.shape)``, elementwise; where it does not fall off on both sides of its
+            largest value the integral is NaN.
+        like: float64, of the shape of the integrals.
+        nodes: 160 give at least six digits for what this library integrates.
+    """
+    low, high = _interval(log_f, like)
+    unit = torch.linspace(0.0, 1.0, nodes, dtype=like.dtype, device=like.device).reshape((-1,) + (1,) * like.dim())
+    x = low + (high - low) * unit
+    values = log_f(x)
+    # an integrand that does not fall off has no integral
+    falls = torch.maximum(values[0], values[-1]).nan_to_num(nan=-torch.inf) < values.amax(0) - 20.0
+    return Grid(x, torch.where(falls, values, torch.nan))

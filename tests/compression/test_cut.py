@@ -1,0 +1,384 @@
+"""What is cut has no effect: over random networks, and over the cases that the theory tells apart."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import fx, nn
+
+from pyro_vbd.compression import cut
+from pyro_vbd.noise import Gate
+from tests.compression.networks import Residual, convolutional, dense, remove_at_random, tokens
+
+EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+@torch.no_grad()
+def assert_same_function(net, small, x):
+    expected = net(x)
+    torch.testing.assert_close(small(x), expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
+
+
+def size(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+def check(net, x, share, units, seed):
+    remove_at_random(net, share, units, torch.Generator("cpu").manual_seed(seed))
+    found = cut(net, x, allow_dead=True)
+    more = torch.randint(11, x.shape) if not x.is_floating_point() else torch.randn_like(x)
+    for inputs in (x, more, more[:1]):
+        assert_same_function(net, found.network, inputs)
+    assert all(after <= before for before, after in found.units.values())
+    assert not [m for m in found.network.modules() if isinstance(m, nn.Module) and m.training]
+
+
+shares = st.sampled_from([0.0, 0.3, 0.7, 0.95])
+seeds = st.integers(0, 1000)
+
+
+@pytest.fixture(autouse=True)
+def _on_cpu():
+    with torch.device("cpu"):
+        yield
+
+
+@EXAMPLES
+@given(st.data(), shares, shares, seeds)
+def test_fully_connected(data, share, units, seed):
+    torch.manual_seed(seed)
+    check(data.draw(dense(7)), torch.randn(3, 7), share, units, seed)
+
+
+@EXAMPLES
+@given(st.data(), st.sampled_from([1, 2]), shares, shares, seeds)
+def test_convolutional(data, dims, share, units, seed):
+    torch.manual_seed(seed)
+    net, x = data.draw(convolutional(dims))
+    check(net, x, share, units, seed)
+
+
+@settings(EXAMPLES, max_examples=10)
+@given(st.data(), shares, shares, seeds)
+def test_tokens(data, share, units, seed):
+    torch.manual_seed(seed)
+    net, x = data.draw(tokens())
+    check(net, x, share, units, seed)
+
+
+@pytest.mark.slow
+@settings(EXAMPLES, max_examples=500)
+@given(st.data(), shares, shares, seeds)
+def test_many(data, share, units, seed):
+    torch.manual_seed(seed)
+    net, x = data.draw(
+        st.one_of(dense(7).map(lambda net: (net, torch.randn(3, 7))), convolutional(1), convolutional(2), tokens())
+    )
+    check(net, x, share, units, seed)
+
+
+# --- what goes and what stays ------------------------------------------------------------------------------------------
+
+
+def mlp(*widths, **kwargs):
+    layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b, **kwargs), nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
+@torch.no_grad()
+def test_a_unit_without_weights_is_folded_into_the_next_bias():
+    net, x = mlp(5, 6, 3), torch.randn(4, 5)
+    net[0].weight[[1, 4]] = 0.0
+    net[0].bias[1] = 2.0
+    found = cut(net, x)
+    small = found.network
+    assert (small[0].weight.shape, small[2].weight.shape, found.units["0"]) == ((4, 5), (3, 4), (6, 4))
+    expected = net[2].bias + net[2].weight[:, 1] * 2.0 + net[2].weight[:, 4] * net[0].bias[4].relu()
+    torch.testing.assert_close(small[2].bias, expected)
+    assert_same_function(net, small, x)
+    assert not found.stayed
+
+
+@torch.no_grad()
+def test_a_layer_without_bias_gets_one_where_a_constant_is_folded():
+    net, x = nn.Sequential(nn.Linear(5, 6), nn.Sigmoid(), nn.Linear(6, 3, bias=False)), torch.randn(4, 5)
+    net[0].weight[1] = 0.0
+    small = cut(net, x).network
+    assert small[2].bias is not None
+    assert_same_function(net, small, x)
+
+
+@torch.no_grad()
+def test_a_unit_that_nobody_reads_goes_with_its_own_inputs():
+    net, x = mlp(5, 6, 7, 3), torch.randn(4, 5)
+    net[4].weight[:, 2] = 0.0
+    net[2].weight[:, 3] = 0.0
+    net[2].weight[2, :] = 9.0  # however large
+    net[2].weight[[0, 1, 3, 4, 5, 6], 4] = 0.0  # read by the unit that goes alone
+    assert [tuple(m.weight.shape) for m in cut(net, x).network[::2]] == [(4, 5), (6, 4), (3, 6)]
+
+
+@torch.no_grad()
+def test_inputs_that_are_not_read_are_left_out():
+    net, x = mlp(5, 6, 3), torch.randn(4, 5)
+    net[0].weight[:, [0, 3]] = 0.0
+    small = cut(net, x).network
+    assert small[0][0].index.tolist() == [1, 2, 4]
+    assert small[0][1].weight.shape == (6, 3)
+    assert_same_function(net, small, x)
+
+
+def conv_pair(padding):
+    return nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 3, 3, padding=padding))
+
+
+@torch.no_grad()
+def test_a_constant_channel_stays_in_front_of_padding_and_is_reported():
+    x = torch.randn(2, 2, 8, 8)
+    for padding, left in ((0, 4), (1, 5)):
+        net = conv_pair(padding)
+        net[0].weight[2] = 0.0
+        net[0].bias[2] = 1.0
+        found = cut(net, x)
+        assert found.units["0"] == (5, left)
+        assert_same_function(net, found.network, x)
+    assert found.stayed == {"0": "1 of 5 units are constant and stay, for they are read by 2"}
+
+
+@torch.no_grad()
+def test_a_channel_of_zeros_goes_in_front_of_padding():
+    net, x = conv_pair(1), torch.randn(2, 2, 8, 8)
+    net[0].weight[2] = 0.0
+    net[0].bias[2] = -1.0  # and the ReLU makes 0 of it
+    assert cut(net, x).units["0"] == (5, 4)
+
+
+@torch.no_grad()
+def test_a_channel_of_a_residual_sum_goes_only_when_dead_on_every_branch():
+    body, shortcut = nn.Conv2d(2, 5, 3, padding=1), nn.Conv2d(2, 5, 1)
+    net = nn.Sequential(Residual(body, shortcut), nn.ReLU(), nn.Conv2d(5, 3, 3))
+    body.weight[[1, 2]] = 0.0
+    shortcut.weight[[2, 3]] = 0.0
+    x = torch.randn(2, 2, 8, 8)
+    found = cut(net, x)
+    assert found.units["0.body"] == found.units["0.shortcut"] == (5, 4)
+    assert "0.body" in found.stayed
+    assert "add" in found.stayed["0.body"]
+    assert_same_function(net, found.network, x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_closed_gate_takes_its_channel_and_a_negative_one_does_not_pass_a_maximum(negative):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Gate(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+    net[2].weight.copy_(torch.tensor([0.5, 0.0, -2.0 if negative else 2.0, 0.0]))
+    x = torch.randn(2, 1, 8, 8)
+    found = cut(net, x)
+    assert found.units["0"] == (4, 2)
+    assert isinstance(found.network[2], Gate if negative else nn.Identity)
+    assert_same_function(net, found.network, x)
+
+
+@torch.no_grad()
+def test_gated_inputs():
+    net = nn.Sequential(nn.Flatten(), Gate(12), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3))
+    net[1].weight[::2] = 0.0
+    x = torch.randn(4, 3, 4)
+    small = cut(net, x).network
+    assert isinstance(small[1], nn.Identity)
+    assert small[2][0].index.tolist() == list(range(1, 12, 2))
+    assert_same_function(net, small, x)
+
+
+@torch.no_grad()
+def test_groups_of_a_convolution_go_whole():
+    net = nn.Sequential(nn.Conv2d(2, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    net[4].weight[:, :2] = 0.0
+    x = torch.randn(2, 2, 8, 8)
+    small = cut(net, x).network
+    assert (small[0].out_channels, small[2].groups, small[2].weight.shape) == (3, 1, (2, 3, 3, 3))
+    assert_same_function(net, small, x)
+
+
+class ByHand(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc, self.out = nn.Conv2d(1, 4, 3), nn.Linear(4 * 9, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(F.relu(self.fc(F.max_pool2d(F.relu(self.conv(x)), 2).view(-1, 4 * 9))))
+
+
+@torch.no_grad()
+def test_a_size_written_into_the_code_changes_with_it():
+    net, x = ByHand(), torch.randn(2, 1, 8, 8)
+    net.conv.weight[1] = 0.0
+    small = cut(net, x).network
+    assert isinstance(small, fx.GraphModule)
+    assert small.fc.in_features == 27
+    for inputs in (x, x[:1], torch.randn(5, 1, 8, 8)):
+        assert_same_function(net, small, inputs)
+
+
+@torch.no_grad()
+def test_the_class_stays_where_no_code_changes():
+    net, x = ByHand(), torch.randn(2, 1, 8, 8)
+    net.fc.weight[1] = 0.0
+    found = cut(net, x)
+    assert type(found.network) is ByHand
+    assert found.network.fc.out_features == 5
+    assert net.fc.out_features == 6
+
+
+def test_heads_with_constant_values_go(device):
+    net = nn.Sequential(Attending(8, 4), nn.Flatten(), nn.Linear(40, 3))
+    attention = net[0].attention
+    with torch.no_grad():
+        attention.in_proj_bias.normal_()
+        attention.in_proj_weight.view(3, 4, 2, 8)[2, 1] = 0.0
+        attention.out_proj.weight.view(8, 4, 2)[:, 3] = 0.0
+    x = torch.randn(2, 5, 8)
+    small = cut(net.eval(), x).network
+    assert small[0].attention.num_heads == 2
+    assert_same_function(net, small, x)
+
+
+class Attending(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+def test_shared_layers_are_left_whole():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.again, self.out = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.out(self.again(self.again(self.first(x).relu()).relu()).relu())
+
+    net, x = Twice(), torch.randn(2, 4)
+    with torch.no_grad():
+        net.again.weight[2] = 0.0
+        net.out.weight[:, 1] = 0.0
+    small = cut(net, x).network
+    assert small.again.weight.shape == (6, 6)
+    assert_same_function(net, small, x)
+
+
+def test_a_single_layer():
+    net, x = nn.Linear(5, 3), torch.randn(2, 5)
+    with torch.no_grad():
+        net.weight[:, 1:3] = 0.0
+    assert_same_function(net, cut(net, x).network, x)
+    assert isinstance(cut(nn.Linear(5, 3), x).network, nn.Linear)
+
+
+def test_training_mode_and_trainability_are_those_of_the_network():
+    net = mlp(5, 6, 3)
+    with torch.no_grad():
+        net[0].weight[1] = 0.0
+    assert cut(net, torch.randn(2, 5)).network[0].training
+    assert not cut(net.eval(), torch.randn(2, 5)).network[0].training
+    assert all(p.requires_grad for p in cut(net, torch.randn(2, 5)).network.parameters())
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_would_die_is_named():
+    net, x = mlp(5, 6, 7, 3), torch.randn(4, 5)
+    with torch.no_grad():
+        net[2].weight.zero_()
+    with pytest.raises(ValueError, match=r"layer '2' would die whole: none of its 7 units.*allow_dead=True"):
+        cut(net, x)
+    small = cut(net, x, allow_dead=True).network
+    assert_same_function(net, small, x)
+    assert size(small) < 15
+
+
+def test_a_constant_network():
+    net, x = mlp(5, 6, 3), torch.randn(4, 5)
+    with torch.no_grad():
+        net[2].weight.zero_()
+    with pytest.raises(ValueError, match=r"layer '2' would die whole: none of its 3 units"):
+        cut(net, x)
+    small = cut(net, x, allow_dead=True).network
+    assert torch.equal(small(x), net[2].bias.expand(4, 3))
+
+
+def test_a_module_that_cannot_be_cut_is_named():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0][:, -1])
+
+    net, x = Recurrent(), torch.randn(2, 5, 4)
+    with pytest.raises(TypeError, match=r"'rnn' is a LSTM, which cannot be cut: name it in keep="):
+        cut(net, x)
+    assert_same_function(net, cut(net, x, keep=["rnn"]).network, x)
+    with pytest.raises(ValueError, match=r"keep='lstm' names no module"):
+        cut(net, x, keep=["lstm"])
+
+
+def test_code_that_cannot_be_traced_is_named():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.layer(x) if x.sum() > 0 else x
+
+    net = nn.Sequential(nn.Linear(4, 4), Branching())
+    with pytest.raises(TypeError, match=r"module '1' cannot be cut, since its code cannot be traced"):
+        cut(net, torch.randn(2, 4))
+    cut(net, torch.randn(2, 4), keep=["1"])
+
+
+def test_a_change_in_place_that_the_graph_does_not_show_is_found_out():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            y = self.first(x)
+            y.add_(1.0)
+            return self.second(y)
+
+    net = InPlace()
+    with torch.no_grad():
+        net.first.weight[0] = 0.0
+    with pytest.raises(RuntimeError, match="outputs differ"):
+        cut(net, torch.randn(2, 4))
+
+
+# --- networks that people use --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "side"), [("resnet18", 64), ("vgg11_bn", 64), ("vit_b_16", 224), ("densenet121", 64),
+                                            ("mobilenet_v3_small", 64), ("convnext_tiny", 64)])  # fmt: skip
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_torchvision(name, side, share):
+    models = pytest.importorskip("torchvision.models")
+    net = remove_at_random(getattr(models, name)(weights=None), share, 0.3, torch.Generator("cpu").manual_seed(0))
+    for module in net.modules():  # keep the signal's size
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.MultiheadAttention):
+            for parameter in module.parameters(recurse=False):
+                parameter.data /= max(1.0, float(parameter.data[0].norm()) if parameter.dim() > 1 else 1.0)
+    x = torch.randn(1, 3, side, side)
+    found = cut(net, x, allow_dead=True)
+    assert found.difference < 1e-5
+    assert size(found.network) < size(net)

@@ -1,0 +1,26 @@
+import pytest
+import torch
+from torch import nn
+
+import pyro_vbd as vbd
+from pyro_vbd.compression.example_inputs import example_inputs
+from tests.test_supervised import TwoInputs
+
+
+def test_are_like_those_that_were_seen():
+    model = vbd.Classifier(TwoInputs(), vbd.priors.GaussianUniform(), 8)
+    with pytest.raises(ValueError, match=r"has not run yet.*pass example inputs by inputs="):
+        example_inputs(model.network)
+    model((torch.randn(7, 3), torch.randn(7, 2)))
+    state = torch.get_rng_state()
+    first, second = example_inputs(model.network)
+    assert (first.shape, second.shape) == ((2, 3), (2, 2))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_integers_and_dicts():
+    model = vbd.Classifier(nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2)), vbd.priors.Gaussian(), 8)
+    model({"input": torch.randint(5, (4, 2))})
+    (found,) = example_inputs(model.network).values()
+    assert found.dtype == torch.int64
+    assert found.eq(0).all()

@@ -1,0 +1,71 @@
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import pyro_vbd as vbd
+from tests.compression.pruned import convnet, trained
+from tests.compression.test_cut import ByHand
+
+
+@pytest.fixture
+def small(device):
+    model, guide, _, _ = trained(device)
+    return vbd.compress(model, guide, 1.0, batch_sizes=())[0]
+
+
+def test_safetensors(small, tmp_path, device):
+    safetensors = pytest.importorskip("safetensors.torch")
+    path = tmp_path / "net.safetensors"
+    assert vbd.save_safetensors(small, path) == path.stat().st_size
+    plain = safetensors.load_file(path)
+    assert {name: value.shape for name, value in plain.items()} == {n: v.shape for n, v in small.state_dict().items()}
+    x = torch.randn(5, 8, 8)
+    assert torch.equal(vbd.load_safetensors(path, convnet().to(device))(x), small(x))
+    with pytest.raises(ValueError, match=r"is not of this|has no module"):
+        vbd.load_safetensors(path, nn.Linear(3, 3))
+    safetensors.save_file({"a": torch.zeros(1, device="cpu")}, path)
+    with pytest.raises(ValueError, match="was not written by save_safetensors"):
+        vbd.load_safetensors(path, convnet())
+
+
+@pytest.mark.parametrize("make", [ByHand, None])
+def test_onnx_is_what_torch_computes_for_any_batch(make, small, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    x = torch.randn(4, 1, 8, 8) if make else torch.randn(4, 8, 8)
+    net = make() if make else small
+    path = tmp_path / "net.onnx"
+    assert vbd.save_onnx(net, path, x) == path.stat().st_size
+    assert net.training or make is None
+    session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    for batch in (x, torch.randn(9, *x.shape[1:])):
+        (found,) = session.run(None, {session.get_inputs()[0].name: batch.cpu().numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), net(batch).detach().cpu(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_onnx_file_that_computes_something_else_is_not_written(small, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"good")
+    monkeypatch.setattr("pyro_vbd.compression.export.call_network", lambda net, x: net(x) + 0.1)
+    with pytest.raises(RuntimeError, match=r"onnxruntime's outputs differ from torch's by 0.1"):
+        vbd.save_onnx(small, path, torch.randn(4, 8, 8))
+    assert path.read_bytes() == b"good"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("package", "export"),
+    [("safetensors", lambda net, path: vbd.save_safetensors(net, path)),
+     ("onnxruntime", lambda net, path: vbd.save_onnx(net, path, torch.randn(2, 3)))],
+)  # fmt: skip
+def test_a_package_that_is_missing_is_named(package, export, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"needs {package}: pip install 'pyro-vbd\[export\]'"):
+        export(nn.Linear(3, 3), tmp_path / "net")
+    assert not list(tmp_path.iterdir())

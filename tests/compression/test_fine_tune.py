@@ -1,0 +1,67 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import pyro_vbd as vbd
+from pyro_vbd.compression.fine_tune import zero_masks
+from tests.compression.pruned import error, trained
+
+
+def test_lowers_the_loss_and_zeros_stay(device):
+    model, guide, train, validation = trained(device)
+    small, _ = vbd.compress(model, guide, -1.0, -1.0, batch_sizes=())
+    before, keys = zero_masks(small), set(small.state_dict())
+    error_before = error(small, validation)
+    losses = vbd.fine_tune(small, train, epochs=10, lr=1e-3, progress=False)
+    assert losses[-1] < 0.95 * losses[0]
+    assert error(small, validation) < error_before + 0.01
+    after = zero_masks(small)
+    assert all(bool((after[name] <= before[name]).all()) for name in before)
+    assert sum(float(mask.sum()) for mask in after.values()) == sum(float(mask.sum()) for mask in before.values())
+    assert set(small.state_dict()) == keys
+    assert not any(module._forward_pre_hooks for module in small.modules())
+
+
+def test_attention_keeps_its_zeros():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention, self.out = vbd.HeadwiseAttention(8, 2, gated=False), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.out(self.attention(x, x, x)[0].mean(1))
+
+    net = Net()
+    with torch.no_grad():
+        net.attention.in_proj_weight[::2] = 0.0
+    vbd.fine_tune(net, [(torch.randn(6, 4, 8), torch.randint(3, (6,)))], epochs=3, lr=0.1, progress=False)
+    assert net.attention.in_proj_weight[::2].eq(0).all()
+    assert net.attention.in_proj_weight[1::2].ne(0).all()
+
+
+def test_regression_and_modes():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 1)).eval()
+    vbd.fine_tune(net, [(torch.randn(6, 3), torch.randn(6, 1))], epochs=2, loss=F.mse_loss, progress=False)
+    assert not any(module.training for module in net.modules())
+
+
+def test_a_loss_that_is_not_finite_leaves_the_network_as_it_was():
+    net = nn.Linear(3, 2)
+    before = net.weight.clone()
+    data = [(torch.randn(4, 3), torch.randint(2, (4,))), (torch.full((4, 3), math.nan), torch.randint(2, (4,)))]
+    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 0"):
+        vbd.fine_tune(net, data, epochs=1, lr=0.1, progress=False)
+    assert torch.equal(net.weight, before)
+    assert set(net.state_dict()) == {"weight", "bias"}
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="epochs=0 trains nothing"):
+        vbd.fine_tune(nn.Linear(3, 2), [], epochs=0)
+    with pytest.raises(ValueError, match="gave no batch"):
+        vbd.fine_tune(nn.Linear(3, 2), [], epochs=1, progress=False)
+    with pytest.raises(ValueError, match="ReLU has no parameter to train"):
+        vbd.fine_tune(nn.ReLU(), [], epochs=1)

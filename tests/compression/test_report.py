@@ -1,0 +1,66 @@
+import json
+
+import torch
+from torch import nn
+
+import pyro_vbd as vbd
+from pyro_vbd.compression.report import layer_reports, multiply_adds, total_bytes
+from tests.compression.networks import Block
+
+
+def small_report():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 6), nn.ReLU(), nn.Linear(6, 3))
+    with torch.no_grad():
+        net[0].weight[1] = 0.0
+        net[3].weight[:4, 100:] = 0.0
+        net[3].weight[5] = 0.0
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 10)
+    guide = vbd.VBDGuide(model)
+    return vbd.compress(model, guide, 1e9, inputs=torch.randn(2, 1, 8, 8), batch_sizes=(1,))
+
+
+def test_numbers_are_those_of_the_networks():
+    small, report = small_report()
+    conv, hidden, last = report.layers
+    assert (conv.name, conv.kind, conv.weights, conv.nonzero, conv.units, conv.units_left) == ("0", "Conv2d", 36, 27, 4, 3)
+    assert (conv.multiply_adds, conv.multiply_adds_left) == (36 * 36, 27 * 36)
+    assert (hidden.units, hidden.units_left, last.weights, last.nonzero) == (6, 5, 18, 15)
+    assert (hidden.multiply_adds, hidden.multiply_adds_left) == (144 * 6, 108 * 5)
+    assert (hidden.bytes, hidden.bytes_left) == (4 * 145 * 6, 4 * 109 * 5)
+    assert hidden.nonzero == int((small[3].weight != 0).sum())
+    assert report.weights == 36 + 144 * 6 + 18
+    assert report.bytes_left == total_bytes(small) == sum(4 * p.numel() for p in small.parameters())
+    assert report.ratio == report.weights / report.nonzero
+    assert report.mask_ratio == report.weights / (report.weights - 9 - 4 * 44 - 144)
+    assert report.sparse_bytes > report.sparse_bytes_8
+
+
+def test_bytes_of_a_selection_count():
+    net = nn.Sequential(nn.Linear(10, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight[:, :3] = 0.0
+    small = vbd.cut(net, torch.randn(2, 10)).network
+    first = layer_reports(net, small, torch.randn(2, 10), {})[0]
+    assert (first.bytes_left, first.multiply_adds_left, first.nonzero) == (4 * (7 * 4 + 4) + 8 * 7, 28, 28)
+
+
+def test_multiply_adds_of_attention():
+    block = Block(8, 2, gated=False)
+    counts = multiply_adds(block, torch.randn(3, 5, 8))
+    assert counts["up"] == 5 * 8 * 24
+    assert sum(counts.values()) == 5 * (3 * 8 * 8 + 8 * 8 + 2 * 8 * 24) + 2 * 5 * 5 * 8
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_as_a_dict_and_as_a_table():
+    _, report = small_report()
+    found = json.loads(json.dumps(report.to_dict()))
+    assert found["total"]["ratio"] == report.ratio
+    assert [row["name"] for row in found["layers"]] == ["0", "3", "5"]
+    assert found["latency"][0]["batch_size"] == 1
+    table = str(report)
+    for part in ("4 -> 3", f"{report.weights:,}", "total", "batch of 1:", "times as fast", "with 8 bits a weight"):
+        assert part in table
+    lines = table.splitlines()
+    assert len({line.index("->") for line in lines[1:3]}) == 1
+    assert all(not line.endswith(" ") for line in lines)

@@ -1,0 +1,90 @@
+import copy
+
+import pyro
+import pytest
+import torch
+
+import pyro_vbd as vbd
+from tests.compression.pruned import trained
+from tests.digits import pair
+
+
+def restricted(device, threshold=1.0):
+    model, guide, train, validation = copy.deepcopy(trained(device))
+    kept = vbd.masks(guide, threshold)
+    vbd.restrict(guide, kept)
+    return model, guide, train, validation, kept
+
+
+def test_removed_weights_are_zero_without_noise(device):
+    _, guide, _, _, kept = restricted(device)
+    for values in (guide.median(), guide.sample()):
+        for site, mask in kept.items():
+            assert bool((values[site][mask == 0].abs() < 1e-10).all())
+    assert all(torch.equal(new, kept[site]) for site, new in vbd.masks(guide, 1e6, 1e6).items())
+    assert guide.quantiles([0.1, 0.9])["7.weight"].shape == (2, 10, 30)
+
+
+def test_what_is_kept_is_as_it_was(device):
+    _, before, _, _ = trained(device)
+    _, guide, _, _, kept = restricted(device)
+    for site, mask in kept.items():
+        assert torch.equal(guide.median()[site], before.median()[site] * mask)
+        assert torch.equal(guide.log_alpha()[site][mask == 1], before.log_alpha()[site][mask == 1])
+
+
+def test_the_kl_of_removed_weights_is_zero(device):
+    model, guide, train, _, kept = restricted(device)
+    terms = vbd.VBD_ELBO().terms(model, guide, *next(iter(train)))
+    for site, mask in kept.items():
+        expected = 0.5 * torch.log1p((-guide.log_alpha()[site]).exp())[mask == 1].sum()
+        torch.testing.assert_close(terms.kl_by_site[site], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_training_goes_on_inside_the_mask_alone(device):
+    model, guide, train, _, kept = restricted(device)
+    outside = {site: guide.posteriors["q/" + site.replace(".", "/")].loc[mask == 0].clone() for site, mask in kept.items()}
+    before = guide.median()
+    run = vbd.fit(model, guide, train, epochs=3, lr=1e-3, progress=False)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    for site, mask in kept.items():
+        posterior = guide.posteriors["q/" + site.replace(".", "/")]
+        assert torch.equal(posterior.loc[mask == 0], outside[site])
+        assert not torch.equal(guide.median()[site][mask == 1], before[site][mask == 1])
+        assert guide.median()[site][mask == 0].eq(0).all()
+
+
+@pytest.mark.parametrize("alpha", ["unit", 0.5])
+def test_other_forms_of_the_posterior(alpha):
+    model, _ = pair(20)
+    guide = vbd.VBDGuide(model, alpha=alpha)
+    kept = {site: (torch.rand_like(value) > 0.5).to(value) for site, value in guide.log_alpha().items()}
+    vbd.restrict(guide, kept)
+    pyro.set_rng_seed(0)
+    assert all(bool((guide.sample()[site][mask == 0].abs() < 1e-10).all()) for site, mask in kept.items())
+    loss = vbd.VBD_ELBO().differentiable_loss(model, guide, torch.randn(20, 64), torch.randint(10, (20,)))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in guide.parameters())
+
+
+def test_may_be_done_again(device):
+    _, guide, _, _, kept = restricted(device)
+    fewer = {site: mask.clone() for site, mask in kept.items()}
+    fewer["7.weight"][0] = 0.0
+    vbd.restrict(guide, fewer)
+    vbd.restrict(guide, {site: torch.ones_like(mask) for site, mask in kept.items()})
+    assert torch.equal(vbd.masks(guide, 1e6, 1e6)["7.weight"], fewer["7.weight"])
+
+
+def test_masks_that_do_not_fit_are_refused_before_anything_changes():
+    _, guide = pair(20)
+    good = {"0.weight": torch.ones(50, 64)}
+    for bad, message in (
+        ({"9.weight": torch.ones(3)}, "'9.weight', which is no weight of"),
+        ({"2.weight": torch.ones(3)}, r"'2.weight' has shape \(3,\), the weight \(10, 50\)"),
+        ({"2.weight": torch.zeros(10, 50)}, "'2.weight' keeps nothing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            vbd.restrict(guide, {**good, **bad})
+    assert "mask" not in str(guide.state_dict().keys())

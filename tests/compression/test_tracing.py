@@ -1,0 +1,36 @@
+import pytest
+import torch
+from torch import nn
+
+from pyro_vbd.compression.tracing import call_network, trace, trace_calls
+from tests.compression.networks import Residual
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(2, 4)
+
+    def forward(self, first, second, scale=2.0):
+        return self.a(first) + scale * self.b(second)
+
+
+@pytest.mark.parametrize("pack", [lambda a, b: (a, b), lambda a, b: {"second": b, "first": a}])
+def test_several_inputs(pack):
+    a, b = torch.randn(5, 3), torch.randn(5, 2)
+    net = Two()
+    traced = trace(net, pack(a, b))
+    shapes = {node.name: tuple(node.meta["value"].shape) for node in traced.graph.nodes if node.op == "call_module"}
+    assert shapes == {"a": (5, 4), "b": (5, 4)}
+    assert torch.equal(call_network(net, pack(a, b)), net(a, b))
+
+
+def test_looks_into_modules_but_those_of_torch_and_those_kept():
+    net = nn.Sequential(Residual(nn.Linear(3, 3), nn.Identity()), nn.ReLU())
+    assert [str(n.target) for n in trace_calls(net).nodes if n.op == "call_module"] == ["0.body", "0.shortcut", "1"]
+    assert [str(n.target) for n in trace_calls(net, ["0"]).nodes if n.op == "call_module"] == ["0", "1"]
+
+
+def test_running_it_leaves_no_data_behind():
+    traced = trace(nn.Sequential(nn.Linear(3, 3)), torch.randn(2, 3))
+    assert {n.meta["value"].device.type for n in traced.graph.nodes} == {"meta"}

@@ -1,0 +1,93 @@
+"""Where gates are put, how wide they are, and what is refused."""
+
+import pytest
+import torch
+from torch import nn
+
+import pyro_vbd as vbd
+
+
+def lenet():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(36, 6), nn.Dropout(), nn.Tanh(), nn.Linear(6, 3),
+    )  # fmt: skip
+
+
+def gates(net):
+    return {name: module.size for name, module in net.named_modules() if isinstance(module, vbd.Gate)}
+
+
+@pytest.mark.parametrize("inputs", [None, torch.randn(2, 1, 8, 8, device="cpu")])
+def test_behind_the_nonlinearities_by_default(inputs, device):
+    net = lenet()
+    inputs = None if inputs is None else inputs.to(device)
+    gated = vbd.add_gates(net, inputs=inputs)
+    assert gates(gated) == {"1.1": 4, "6.1": 6}
+    assert not gates(net)
+    for module in gated.modules():
+        if isinstance(module, vbd.Gate):
+            nn.init.ones_(module.weight)
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(gated.eval()(x), net.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (nn.Flatten, {"3.1": 36}),
+        ((nn.Flatten, nn.Tanh), {"3.1": 36, "6.1": 6}),
+        ("6", {"6.1": 6}),
+        (["1", "6"], {"1.1": 4, "6.1": 6}),
+        (lambda name, module: isinstance(module, nn.MaxPool2d), {"2.1": 4}),
+        (nn.Linear, {"4.1": 6, "7.1": 3}),
+    ],
+)
+def test_where_one_says(after, expected):
+    assert gates(vbd.add_gates(lenet(), after)) == expected
+    assert gates(vbd.add_gates(lenet(), after, inputs=torch.randn(2, 1, 8, 8))) == expected
+
+
+def test_tokens_and_heads():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.mlp = nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8))
+
+        def forward(self, x):
+            return self.mlp(self.attention(x, x, x, need_weights=False)[0])
+
+    gated = vbd.add_gates(Net(), (nn.GELU, nn.MultiheadAttention), inputs=torch.randn(2, 5, 8), dim=-1)
+    assert gates(gated) == {"attention.gate": 2, "mlp.1.1": 12}
+    assert gated.mlp[1][1].dim == -1
+    assert isinstance(vbd.add_gates(Net(), nn.MultiheadAttention).attention, vbd.HeadwiseAttention)
+
+
+def test_it_needs_no_line_more():
+    model = vbd.Classifier(vbd.add_gates(lenet()), vbd.priors.GaussianUniform(), 8)
+    guide = vbd.VBDGuide(model)
+    assert {"1.1.weight", "6.1.weight"} < set(guide.log_alpha())
+    assert vbd.VBD_ELBO().loss(model, guide, torch.randn(8, 1, 8, 8), torch.randint(3, (8,))) > 0
+
+
+def test_what_cannot_be_told_is_refused():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.act = nn.Linear(4, 5), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.layer(self.act(x)))
+
+    with pytest.raises(ValueError, match=r"after=<class.*Sigmoid.*names no module of Sequential"):
+        vbd.add_gates(lenet(), nn.Sigmoid)
+    with pytest.raises(ValueError, match="how wide the output of 'act' is: pass inputs="):
+        vbd.add_gates(Hidden())
+    with pytest.raises(ValueError, match="'act' ran 2 times"):
+        vbd.add_gates(Hidden(), inputs=torch.randn(2, 4))
+    relu = nn.ReLU()
+    with pytest.raises(ValueError, match=r"\['3'\] are the same modules as others"):
+        vbd.add_gates(nn.Sequential(nn.Linear(4, 4), relu, nn.Linear(4, 4), relu))
+    with pytest.raises(TypeError, match="batch_first"):
+        vbd.add_gates(nn.Sequential(nn.MultiheadAttention(8, 2)), nn.MultiheadAttention)

@@ -1,0 +1,105 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pyro_vbd.noise import AdversarialDropout, adversarial_loss
+from pyro_vbd.noise.adversarial import adversarial_mask
+
+
+def test_the_mask_by_hand():
+    mask = torch.tensor([[1.0, 1, 0, 0, 1, 1, 1, 1, 1, 1]])
+    # candidates: 1 with a negative gradient, 0 with a positive one
+    gradient = torch.tensor([[-3.0, 9.0, 2.0, -9.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    changed = adversarial_mask(mask, gradient, delta=0.2)  # two switches: the first 1 off, the first 0 on
+    on = torch.tensor([[0.0, 1, 1, 0, 1, 1, 1, 1, 1, 1]])
+    torch.testing.assert_close(changed, on * 10 / 8)
+
+
+def test_no_more_switches_than_candidates():
+    changed = adversarial_mask(torch.ones(1, 4), torch.tensor([[1.0, 2.0, 3.0, -4.0]]), delta=0.75)
+    torch.testing.assert_close(changed, torch.tensor([[1.0, 1, 1, 0]]) * 4 / 3)
+
+
+def test_each_datum_has_its_own_switches():
+    gradient = torch.tensor([[-1.0, -2.0], [-2.0, -1.0]])
+    torch.testing.assert_close(adversarial_mask(torch.ones(2, 2), gradient, 0.5), torch.tensor([[2.0, 0.0], [0.0, 2.0]]))
+
+
+def test_a_small_delta_switches_nothing():
+    assert torch.equal(adversarial_mask(torch.ones(2, 10), -torch.ones(2, 10), 0.05), torch.ones(2, 10))
+
+
+def network(delta=0.25, p=0.0):
+    return nn.Sequential(nn.Linear(6, 20), nn.Dropout(0.5), nn.ReLU(), AdversarialDropout(delta, p), nn.Linear(20, 3))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_the_adversary_raises_the_loss_of_the_same_noise(p):
+    net = network(p=p)
+    x, y = torch.randn(200, 6), torch.randint(3, (200,))
+    losses = []
+    adversarial_loss(net, x, y, loss=lambda out, y: losses.append(F.cross_entropy(out, y)) or losses[-1])
+    _, looked_at, adversarial = losses
+    assert adversarial > looked_at
+
+
+def test_other_noise_is_the_same_in_both_runs_of_the_adversary():
+    net = network(delta=0.0)
+    x, y = torch.randn(200, 6), torch.randint(3, (200,))
+    losses = []
+    adversarial_loss(net, x, y, loss=lambda out, y: losses.append(F.cross_entropy(out, y)) or losses[-1])
+    assert losses[1] == losses[2]
+    assert losses[0] != losses[1]
+
+
+class Probe(nn.Module):
+    """Records the noise that a layer here would draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(torch.rand(3))
+        return x
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_noise_before_and_behind_the_adversary_is_the_same(p):
+    net = nn.Sequential(Probe(), AdversarialDropout(0.2, p), Probe(), nn.Linear(6, 3))
+    adversarial_loss(net, torch.randn(5, 6), torch.randint(3, (5,)))
+    for probe in (net[0], net[2]):
+        first, looked_at, adversarial = probe.seen
+        assert torch.equal(looked_at, adversarial)
+        assert not torch.equal(first, looked_at)
+
+
+def test_the_weight_and_the_gradient():
+    net = network()
+    net[1].p = 0.0
+    x, y = torch.randn(50, 6), torch.randint(3, (50,))
+    plain = F.cross_entropy(net(x), y)
+    assert torch.allclose(adversarial_loss(net, x, y, weight=0.0), plain)
+    both = adversarial_loss(net, x, y, weight=1.0)
+    assert both > 2 * plain
+    both.backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert net[3]._mask is None
+
+
+def test_outside_the_loss_it_is_dropout():
+    layer = AdversarialDropout(p=0.5)
+    out = layer(torch.ones(1000))
+    assert set(out.unique().tolist()) == {0.0, 2.0}
+    x = torch.randn(5)
+    assert layer.eval()(x) is x
+
+
+def test_wrong_networks_and_numbers():
+    with pytest.raises(ValueError, match="no AdversarialDropout"):
+        adversarial_loss(nn.Linear(2, 2), torch.ones(1, 2), torch.zeros(1).long())
+    with pytest.raises(ValueError, match="train"):
+        adversarial_loss(network().eval(), torch.ones(1, 6), torch.zeros(1).long())
+    with pytest.raises(ValueError, match="delta=1"):
+        AdversarialDropout(delta=1.0)

@@ -1,0 +1,225 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import pyro_vbd as vbd
+from examples.paper import table4, table5
+from examples.paper.results import Results
+from examples.paper.runner import run_cells, wanted, work_folder
+from tests.paper.small_data import write_mnist
+from tests.paper.toy import cell, options, table
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pytest.importorskip("torchvision")
+    write_mnist(tmp_path / "data", train=200, test=50)
+    return tmp_path
+
+
+def test_only_missing_cells_run(folder, monkeypatch):
+    log = folder / "log"
+    monkeypatch.setenv("TOY_LOG", str(log))
+    toy = table()
+    assert run_cells(toy, options(toy, folder, "--only", "a")) == 0
+    assert sorted(log.read_text().split()) == ["toy_a_1_seed0_last", "toy_a_2_seed0_last"]
+    assert run_cells(toy, options(toy, folder, "--seeds", "2")) == 0
+    assert len(log.read_text().split()) == len(set(log.read_text().split())) == 8
+    record = Results(folder / "results", "toy").records()[cell(seed=1)]
+    assert record["metrics"] == {"error": 2.0, "layers": [10, 21]}
+    assert record["configuration"] == {"epochs": 3}
+    assert record["seconds"] == 2.0
+    assert "torch" in record["versions"]
+    assert "cpu" in record["device"] or record["device"]
+    assert not list((folder / "work").glob("*")) if (folder / "work").exists() else True
+
+
+def test_one_seed_of_every_row_comes_first():
+    cells = table().cells([0, 1])
+    assert [c.seed for c in cells] == [0] * 4 + [1] * 4
+
+
+def test_names_are_patterns_and_wrong_ones_are_refused(tmp_path):
+    toy = table()
+    assert {c.method for c in wanted(toy, options(toy, tmp_path, "--only", "[b-z]*"))} == {"b"}
+    assert {c.size for c in wanted(toy, options(toy, tmp_path, "--sizes", "2"))} == {"2"}
+    assert [c.seed for c in wanted(toy, options(toy, tmp_path, "--first-seed", "3", "--sizes", "2"))] == [3, 3]
+    with pytest.raises(SystemExit, match="'c' is no method of table toy: it has a, b"):
+        wanted(toy, options(toy, tmp_path, "--only", "c"))
+
+
+def test_a_record_of_another_configuration_is_refused(folder):
+    toy = table()
+    run_cells(toy, options(toy, folder))
+    with pytest.raises(ValueError, match=r"holds toy a 1 seed 0 with \{'epochs': 3\}, where this run has \{'epochs': 5\}"):
+        run_cells(toy, options(toy, folder, "--epochs", "5"))
+
+
+def test_checkpoints_of_another_configuration_are_not_gone_on_from(tmp_path):
+    toy = table()
+    first = work_folder(cell(), {"epochs": 3, "lr": 0.1}, options(toy, tmp_path))
+    assert work_folder(cell(), {"lr": 0.1, "epochs": 3}, options(toy, tmp_path)) == first
+    assert work_folder(cell(), {"epochs": 4, "lr": 0.1}, options(toy, tmp_path)) != first
+    assert work_folder(cell(seed=1), {"epochs": 3, "lr": 0.1}, options(toy, tmp_path)) != first
+
+
+def test_checkpoints_go_only_when_the_record_is_written(folder, monkeypatch):
+    (four,) = table4.TABLES
+    chosen = options(four, folder, "--only", "original", "--sizes", "lenet-300-100", "--epochs", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "add", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        assert run_cells(four, chosen) == 1
+    assert list((folder / "work").rglob("dense.ckpt"))
+    assert run_cells(four, chosen) == 0
+    assert not list((folder / "work").glob("*"))
+
+
+def test_a_cell_that_fails_leaves_no_record_and_the_others_go_on(folder, caplog):
+    toy = table(("a", "broken", "b"), ("1",))
+    assert run_cells(toy, options(toy, folder)) == 1
+    assert [c.method for c in Results(folder / "results", "toy").records()] == ["a", "b"]
+    assert "on purpose" in caplog.text
+
+
+def test_data_that_are_not_there(tmp_path, monkeypatch):
+    def fetch(*_):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("examples.paper.splits.load", fetch)
+    toy = table()
+    with pytest.raises(SystemExit, match=r"mnist, are neither in .* its cells stay empty"):
+        run_cells(toy, options(toy, tmp_path))
+
+
+TWO_RUNNERS = """
+import sys
+from pathlib import Path
+from examples.paper.runner import run_cells
+from tests.paper.toy import options, table
+toy = table(sizes=tuple(map(str, range(10))))
+sys.exit(run_cells(toy, options(toy, Path(sys.argv[1]))))
+"""
+
+
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+def test_two_runners_share_the_cells(folder):
+    log = folder / "log"
+    runners = [
+        subprocess.Popen([sys.executable, "-c", TWO_RUNNERS, str(folder)], cwd=ROOT, env=environment(TOY_LOG=str(log)))
+        for _ in range(2)
+    ]
+    assert [runner.wait(timeout=120) for runner in runners] == [0, 0]
+    ran = log.read_text().split()
+    assert len(ran) == len(set(ran)) == 20
+    assert len(Results(folder / "results", "toy").records()) == 20
+
+
+def table4_program(folder, name, *arguments):
+    return [
+        sys.executable, str(ROOT / "examples/paper/table4.py"), "--data-dir", str(folder / "data"), "--quiet",
+        "--results", str(folder / name / "results"), "--work", str(folder / name / "work"),
+        "--sizes", "lenet-300-100", *arguments,
+    ]  # fmt: skip
+
+
+def metrics(folder, name):
+    lines = (folder / name / "results" / "table4.jsonl").read_text().splitlines()
+    return {json.loads(line)["method"]: json.loads(line)["metrics"] for line in lines}
+
+
+def test_killed_and_started_again_it_ends_where_it_would_have(folder):
+    arguments = ["--only", "vbd", "--epochs", "20", "--selection", "validation"]
+    subprocess.run(table4_program(folder, "whole", *arguments), cwd=ROOT, env=environment(), check=True, timeout=120)
+    command = table4_program(folder, "killed", *arguments)
+    killed = subprocess.Popen(command, cwd=ROOT, env=environment())
+    deadline = time.monotonic() + 60
+    while not list((folder / "killed" / "work").rglob("*.previous")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (folder / "killed" / "results" / "table4.jsonl").exists()
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=120)
+    assert metrics(folder, "killed") == metrics(folder, "whole")
+    assert not list((folder / "killed" / "work").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("program", "method"),
+    [(table4, "pruning"), (table4, "dns"), (table4, "sws"), (table5, "ssl"), (table5, "sbp"), (table5, "vbd")],
+)
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, epochs):
+    (made,) = program.TABLES
+    size = made.sizes[0]
+    name = made.cells([0])[0].table
+
+    def run(where):
+        chosen = options(made, folder, "--only", method, "--sizes", size, "--epochs", "6")
+        chosen.results, chosen.work = folder / where / "results", folder / where / "work"
+        assert run_cells(made, chosen) == 0
+        (record,) = Results(chosen.results, name).records().values()
+        record["metrics"].pop("seconds", None)
+        return record["metrics"]
+
+    whole = run("whole")
+    saves = []
+
+    def stop_after(path, state, save=vbd.save_checkpoint):
+        save(path, state)
+        saves.append(path)
+        if len(saves) == epochs:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyro_vbd.save_checkpoint", stop_after)
+        patch.setattr("pyro_vbd.training.save_checkpoint", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            run("stopped")
+    assert run("stopped") == whole
+
+
+@pytest.mark.slow
+def test_jobs_are_processes_that_share_the_cells(folder):
+    command = table4_program(folder, "jobs", "--only", "original", "--epochs", "1", "--jobs", "2", "--seeds", "3")
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=120)
+    lines = (folder / "jobs" / "results" / "table4.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == [0, 1, 2]
+    assert "Magnitude pruning" in (folder / "jobs" / "README.md").read_text()
+
+
+def test_seeds_differ_and_repeat(folder):
+    (four,) = table4.TABLES
+    found = []
+    for where, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        chosen = options(four, folder, "--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1", "--first-seed", seed)
+        chosen.results = folder / where
+        run_cells(four, chosen)
+        found += [record["metrics"]["weights"] for record in Results(chosen.results, "4").records().values()]
+    assert found[0] == found[1] != found[2]
+
+
+def test_compile_reaches_fit(folder, monkeypatch):
+    seen = {}
+
+    def fit(*args, **kwargs):
+        seen.update(kwargs)
+        raise InterruptedError
+
+    monkeypatch.setattr("pyro_vbd.fit", fit)
+    (four,) = table4.TABLES
+    wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1"]
+    run_cells(four, options(four, folder, *wish))
+    assert "compile" not in seen
+    run_cells(four, options(four, folder, *wish, "--compile"))
+    assert seen["compile"] is True
