@@ -35,19 +35,15 @@ class AdamUpdate:
     Args:
         optimizer: whose settings, learning rates and state count.
         parameters: the tensors that a step has gradients of.
-        shape: the first dimensions of all parameters, over which ``factors`` multiplies the learning rate; or ``()``.
-        factors: of that shape.
 
     Raises:
         ValueError: if it has none of them.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, parameters: Sequence[Tensor], shape: tuple[int, ...] = (), factors: Tensor | None = None
-    ) -> None:
-        self._optimizer, self._shape, self._factors = optimizer, shape, factors
+    def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
+        self._optimizer = optimizer
         numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
-        trained = [(g, p) for g in optimizer.param_groups for p in g["params"] if id(p) in numbers]
+        trained = [(group, p) for group in optimizer.param_groups for p in group["params"] if id(p) in numbers]
         if not trained:
             raise ValueError("the optimizer has none of the parameters of this loss: give it loss.parameters()")
         self._groups = [group for group, _ in trained]
@@ -55,13 +51,11 @@ class AdamUpdate:
         #: Which of ``parameters`` are updated.
         self.numbers = [numbers[id(parameter)] for parameter in self._parameters]
         self._settings = [(*group["betas"], group["eps"]) for group in self._groups]
-        reference = parameters[0]
-        double = torch.float32 if reference.device.type == "mps" else torch.float64
-        self._log_betas = [
-            self._column(torch.tensor([math.log(s[i]) if s[i] else -math.inf for s in self._settings], dtype=double))
-            .to(reference.device) for i in (0, 1)
-        ]  # fmt: skip
-        self._rates = reference.new_zeros((len(trained), *shape))
+        device = parameters[0].device
+        double = torch.float32 if device.type == "mps" else torch.float64
+        logs = [[math.log(setting[i]) if setting[i] else -math.inf for setting in self._settings] for i in (0, 1)]
+        self._log_betas = [torch.tensor(values, dtype=double, device=device) for values in logs]
+        self._rates = torch.zeros(len(trained), dtype=double, device=device)
         self._present: list[float] = []
 
     def state(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -79,49 +73,40 @@ class AdamUpdate:
         r"""Learning rates, :math:`\log\beta_1` and :math:`\log\beta_2` of each parameter; always the same three tensors."""
         present = [float(group["lr"]) for group in self._groups]
         if present != self._present:
-            rates = self._column(self._rates.new_tensor(present))
-            self._rates.copy_(rates if self._factors is None else rates * self._factors)
+            self._rates.copy_(torch.tensor(present, dtype=torch.float64))
             self._present = present
         return [self._rates, *self._log_betas]
-
-    def corrections(self, steps: Sequence[Tensor], settings: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        r""":math:`\eta / (1 - \beta_1^t)` and :math:`1/\sqrt{1 - \beta_2^t}` of each parameter, in its step count t >= 1."""
-        rates, *log_betas = settings
-        # in double precision: in single, 1 - 0.999**t loses four digits at t = 1. Inductor computes what holds an exp once,
-        # and most other things anew for every element of a weight.
-        counts = self._column(torch.stack(list(steps))).to(log_betas[0])
-        first, second = (1.0 - torch.exp(counts * log_beta) for log_beta in log_betas)
-        return (rates / first).to(rates), second.rsqrt().to(rates)
 
     def apply(
         self,
         parameters: Sequence[Tensor],
         gradients: Sequence[Tensor],
-        moments: tuple[Sequence[Tensor], Sequence[Tensor]],
-        corrections: tuple[Tensor, Tensor],
-        where: Tensor,
+        state: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]],
+        settings: Sequence[Tensor],
+        healthy: Tensor,
     ) -> None:
-        """Change parameters and moments in place where ``where`` is true, and leave them as they are elsewhere.
+        """Change parameters and state in place if ``healthy``, one boolean, is true, and leave them as they are if not.
 
         Args:
             parameters: all those that there are gradients of.
             gradients: one each.
-            moments: the first and the second moments, of the parameters that are updated.
-            corrections: those of :meth:`corrections`.
-            where: of the shape given at the start.
+            state: that of :meth:`state`.
+            settings: those of :meth:`settings`.
+            healthy: whether to.
         """
+        steps, means, squares = state
+        rates, log_beta1, log_beta2 = settings
+        # in double precision: in single, 1 - 0.999**t loses four digits at t = 1. Inductor computes what holds an exp once,
+        # and most other things anew for every element of a weight.
+        counts = torch.stack(list(steps)).to(rates) + 1.0
+        sizes = (rates / (1.0 - torch.exp(counts * log_beta1))).to(parameters[0])
+        roots = (1.0 - torch.exp(counts * log_beta2)).rsqrt().to(parameters[0])
         for place, (number, (beta1, beta2, eps)) in enumerate(zip(self.numbers, self._settings, strict=True)):
-            old, gradient = parameters[number], gradients[number]
-            size, root, apply = (
-                value.reshape(value.shape + (1,) * (old.dim() - value.dim()))
-                for value in (corrections[0][place], corrections[1][place], where)
-            )
-            mean, square = moments[0][place], moments[1][place]
+            old, gradient, mean, square = parameters[number], gradients[number], means[place], squares[place]
             new_mean = mean + (1 - beta1) * (gradient - mean)
             new_square = square + (1 - beta2) * (gradient * gradient - square)
-            new = old - size * new_mean / (new_square.sqrt() * root + eps)
+            new = old - sizes[place] * new_mean / (new_square.sqrt() * roots[place] + eps)
             for tensor, value in ((mean, new_mean), (square, new_square), (old, new)):
-                tensor.copy_(torch.where(apply, value, tensor))
-
-    def _column(self, values: Tensor) -> Tensor:
-        return values.reshape(-1, *(1 for _ in self._shape))
+                tensor.copy_(torch.where(healthy, value, tensor))
+        for count in steps:
+            count.add_(healthy)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,13 +19,22 @@ from torch.utils._pytree import tree_flatten
 
 from pyro_vbd.compiled_step import CompiledStep
 from pyro_vbd.elbo import VBD_ELBO
-from pyro_vbd.static_model import plain_attributes, static_trace
+from pyro_vbd.static_model import frozen, plain_attributes, static_trace
 from pyro_vbd.tracing import NotStatic
 
 __all__ = ["CompiledELBO", "compile"]
 
+logger = logging.getLogger(__name__)
 
-def compile(loss: ELBOModule, max_graphs: int = 4) -> CompiledELBO:
+#: Calls that ran eagerly for want of a graph, before a warning says that most do.
+_MANY = 100
+
+
+def _silent(words: str) -> None:
+    """Tell nobody."""
+
+
+def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], object] = _silent) -> CompiledELBO:
     """Trace and compile ``elbo(model, guide)``, for use in its place.
 
     ::
@@ -37,20 +49,22 @@ def compile(loss: ELBOModule, max_graphs: int = 4) -> CompiledELBO:
     ``loss.update(optimizer, x, y)`` takes these three steps at once, and faster: Adam becomes part of the graph.
 
     The guide, the model, the objective and its gradients become a graph of plain operators, compiled by Inductor (on CUDA
-    recorded as a CUDA graph). It gives the same losses and gradients as the eager one under the same seed, up to
-    rounding. Everything that is a number is built into a graph; it is traced again for inputs of other shapes, in another
-    mode (training, evaluation), and when a number that a module holds has changed. ``elbo.kl_weight`` may be assigned
-    between steps, parameters and hyperparameter tensors changed in place.
+    recorded as a CUDA graph): at the first call, in ten seconds to a minute. It gives the same losses and gradients as the
+    eager one under the same seed, up to rounding. Everything that is a number is built into a graph; it is traced again for
+    inputs of other shapes, in another mode (training, evaluation), and when a number that a module or the ELBO holds has
+    changed. ``elbo.kl_weight`` may be assigned between steps, parameters and hyperparameter tensors changed in place.
 
     A call runs as it does without this function where the graph would not be right: with one warning, where the model is
-    found not to be static (it asks for the value of a tensor, draws from Python's or NumPy's random state, counts its
-    calls, or gives another graph at other data and parameters), for inputs that require a gradient, under autocast and
-    beyond ``max_graphs``; silently, inside a handler of Pyro and under ``torch.no_grad()``. What a model that is a
-    function reads from elsewhere, a number in its closure say, must not change.
+    found not to be static (it asks for the value of a tensor, makes a tensor whose shape depends on values, draws from
+    Python's or NumPy's random state, counts its calls, or gives another graph at other data and parameters), for inputs
+    that require a gradient, and under autocast; silently, inside a handler of Pyro, under ``torch.no_grad()``, and for
+    inputs of further shapes once there are ``max_graphs``. What a model reads from elsewhere, a number in the closure of a
+    function or in a prior say, must not change.
 
     Args:
         loss: ``VBD_ELBO()(model, guide)``.
         max_graphs: how many graphs to make, one for each shape of the inputs and each mode.
+        progress: called with a few words when something begins that takes seconds, and with ``""`` when it has ended.
 
     Raises:
         TypeError: for the loss of another ELBO, which may look at values.
@@ -60,7 +74,7 @@ def compile(loss: ELBOModule, max_graphs: int = 4) -> CompiledELBO:
         raise TypeError(f"compile takes VBD_ELBO()(model, guide), and was given {type(loss).__name__}")
     if max_graphs < 1:
         raise ValueError(f"max_graphs={max_graphs} compiles nothing: use 1 or more")
-    return CompiledELBO(loss.model, loss.guide, loss.elbo, max_graphs)
+    return CompiledELBO(loss.model, loss.guide, loss.elbo, max_graphs, progress)
 
 
 class CompiledELBO(ELBOModule):
@@ -69,13 +83,13 @@ class CompiledELBO(ELBOModule):
     Its parameters, and its state, are those of the eager module under the same names.
     """
 
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
     elbo: VBD_ELBO
 
-    def __init__(self, model: Any, guide: Any, elbo: VBD_ELBO, max_graphs: int) -> None:
+    def __init__(self, model: Any, guide: Any, elbo: VBD_ELBO, max_graphs: int, progress: Callable[[str], object]) -> None:
         super().__init__(model, guide, elbo)
-        self.max_graphs, self._warned = max_graphs, False
+        self.max_graphs, self._progress = max_graphs, progress
+        self._warned: set[str] = set()
+        self._calls, self._beyond = 0, 0
         self._forget()
 
     def _forget(self) -> None:
@@ -89,7 +103,8 @@ class CompiledELBO(ELBOModule):
         step, inputs = self._step(args, kwargs) if torch.is_grad_enabled() else (None, [])
         if step is None:
             return super().forward(*args, **kwargs)  # type: ignore[no-any-return]
-        report, gradients = step.gradients(inputs)
+        with self._told(step, None, inputs):
+            report, gradients = step.gradients(inputs)
         if report.is_cuda:  # the next call writes over the memory of a CUDA graph
             gradients = [gradient.clone() for gradient in gradients]
         return _Gradients.apply(report[0], gradients, *step.trace.parameters)  # type: ignore[no-any-return]
@@ -112,17 +127,10 @@ class CompiledELBO(ELBOModule):
         """
         with torch.enable_grad():
             step, inputs = self._step(args, kwargs, check)
-            if step is not None:
+            if step is None:
+                return self._update_eagerly(optimizer, args, kwargs)
+            with self._told(step, optimizer, inputs):
                 return step.update(optimizer, inputs), step.trace.sites
-            terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
-            report = terms.report().detach()
-            if self._healthy is None:
-                self._healthy = torch.ones((), dtype=torch.bool, device=report.device)
-            if bool(self._healthy.logical_and_(report[0].isfinite())):
-                optimizer.zero_grad()
-                (-terms.elbo).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-        return report, tuple(terms.kl_by_site)
 
     def restart(self) -> None:
         """Let updates take effect again after a loss that was not finite."""
@@ -133,61 +141,99 @@ class CompiledELBO(ELBOModule):
 
     def _step(self, args: Any, kwargs: Any, check: bool = True) -> tuple[CompiledStep | None, list[Tensor]]:
         """The compiled step for these inputs and the tensors among them; None where the call has to run eagerly."""
+        self._calls += 1
         if _PYRO_STACK:
             return None, []  # handlers around the call have their say
-        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            return self._eager("autocast is on"), []
         if any(space.get(name) is not tensor for space, name, tensor in self._tensors):
             self._forget()  # a module has been moved, or was given other parameters
         leaves, structure = tree_flatten((args, kwargs)) if kwargs or not _are_tensors(args) else (args, len(args))
         inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        if reason := _obstacle(leaves, inputs):
+            self._warn_eager(reason)
+            return None, inputs
         key = self._key(leaves, structure)
-        try:
-            is_new = key not in self._steps
-        except TypeError:
-            return self._eager("an input is neither a tensor nor a number or a word"), inputs
-        if is_new:
-            step = self._compile(args, kwargs, inputs)
+        if key not in self._steps:
+            if sum(step is not None for step in self._steps.values()) >= self.max_graphs:
+                self._count_beyond()
+                return None, inputs
+            step = self._trace(args, kwargs)
             if not self._tensors:  # also those that the guide made for itself in its first run
-                self._tensors = _tensors(self._parts())
-                self._attributes = [place for place in plain_attributes(self._parts()) if place[1] != "kl_weight"]
-            self._steps[self._key(leaves, structure)] = step
-        else:
-            step = self._steps[key]
+                parts = self.model, self.guide, self.elbo
+                self._tensors = _tensors(parts)
+                self._attributes = [place for place in plain_attributes(parts) if place[1] != "kl_weight"]
+            self._steps[key := self._key(leaves, structure)] = step
+        step = self._steps[key]
         if step is not None and check and is_validation_enabled():
             for look, number in step.trace.checks:
                 look(inputs[number])
         return step, inputs
 
-    def _parts(self) -> tuple[Any, ...]:
-        return self.model, self.guide, self.elbo
-
     def _key(self, leaves: Sequence[Any], structure: Any) -> Any:
         return (
             structure,
-            *((v.shape, v.stride(), v.dtype, v.device, v.requires_grad) if isinstance(v, Tensor) else v for v in leaves),
-            *(space.get(name) for space, name in self._attributes),
+            *((v.shape, v.stride(), v.dtype, v.device) if isinstance(v, Tensor) else v for v in leaves),
+            *(frozen(space.get(name)) for space, name in self._attributes),
             *((tensor.requires_grad, tensor.dtype, tensor.device) for *_, tensor in self._tensors),
+            frozen(self.elbo.site_weights),
             torch.get_default_dtype(),
         )
 
-    def _compile(self, args: Any, kwargs: Any, inputs: list[Tensor]) -> CompiledStep | None:
-        if sum(step is not None for step in self._steps.values()) >= self.max_graphs:
-            return self._eager(f"there are {self.max_graphs} graphs for other inputs already (max_graphs)")
-        if any(tensor.requires_grad for tensor in inputs):
-            return self._eager("an input requires a gradient")
+    def _trace(self, args: Any, kwargs: Any) -> CompiledStep | None:
+        self._progress("tracing the step")
         try:
             trace = static_trace(self.elbo, self.model, self.guide, args, kwargs)
         except NotStatic as error:
-            return self._eager(str(error))
+            self._warn_eager(str(error))
+            return None
+        finally:
+            self._progress("")
         if self._healthy is None:
             self._healthy = torch.ones((), dtype=torch.bool, device=trace.parameters[0].device)
-        return CompiledStep(trace, self.elbo, self._healthy)
+        return CompiledStep(trace, self.elbo, self._healthy, self._warn)
 
-    def _eager(self, reason: str) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(f"a step runs without being compiled: {reason}", stacklevel=5)
+    def _update_eagerly(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Tensor, Sequence[str]]:
+        terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
+        report = terms.report().detach()
+        if self._healthy is None:
+            self._healthy = torch.ones((), dtype=torch.bool, device=report.device)
+        if bool(self._healthy.logical_and_(report[0].isfinite())):
+            optimizer.zero_grad()
+            (-terms.elbo).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return report, tuple(terms.kl_by_site)
+
+    # --- what is said about it ---------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _told(self, step: CompiledStep, optimizer: Optimizer | None, inputs: list[Tensor]) -> Iterator[None]:
+        """Tell those who wait that a program is being made, where it is."""
+        if step.is_ready(optimizer):
+            yield
+            return
+        start = time.perf_counter()
+        self._progress("compiling the step")
+        try:
+            yield
+        finally:
+            self._progress("")
+        shapes = [tuple(tensor.shape) for tensor in inputs]
+        logger.info("compiled a step for inputs of shapes %s in %.1f s", shapes, time.perf_counter() - start)
+
+    def _count_beyond(self) -> None:
+        self._beyond += 1
+        if self._beyond >= _MANY and 2 * self._beyond > self._calls:
+            self._warn(
+                "most steps run without being compiled, since inputs have more shapes, or modules more settings, than "
+                f"max_graphs={self.max_graphs}: make them alike, or allow more graphs in vbd.compile"
+            )
+
+    def _warn_eager(self, reason: str) -> None:
+        self._warn(f"a step runs without being compiled: {reason}")
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            warnings.warn(sentence, stacklevel=2)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: not the graphs, which are of the present parameters."""
@@ -212,6 +258,17 @@ class _Gradients(torch.autograd.Function):
         if grad.is_cuda or grad.item() != 1.0:
             gradients = torch._foreach_mul(gradients, grad)
         return None, None, *gradients
+
+
+def _obstacle(leaves: Sequence[Any], inputs: Sequence[Tensor]) -> str | None:
+    """Why a call cannot run as a graph, as far as its inputs tell."""
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        return "autocast is on"
+    if any(tensor.requires_grad for tensor in inputs):
+        return "an input requires a gradient"
+    if not all(isinstance(leaf, Tensor | bool | int | float | str | None) for leaf in leaves):
+        return "an input is neither a tensor nor a number or a word"
+    return None
 
 
 def _are_tensors(values: Sequence[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import Optimizer
 
 from pyro_vbd.adam import AdamUpdate, is_plain_adam
+from pyro_vbd.constant_folding import fold_constants
 from pyro_vbd.elbo import VBD_ELBO
-from pyro_vbd.graph_passes import fold_constants
 from pyro_vbd.machine_code import Program, machine_code
 from pyro_vbd.tracing import Trace
 
@@ -23,14 +24,14 @@ class CompiledStep:
     """A trace, compiled for what is asked of it: gradients, or updates by an optimizer.
 
     Args:
-        trace: the step. All its tensors have the first dimensions of ``healthy`` (members side by side), or none.
+        trace: the step.
         elbo: whose ``kl_weight`` counts at each call.
-        healthy: whether updates take effect; becomes false at a loss that is not finite.
-        factors: of the shape of ``healthy``, what Adam's learning rate is multiplied by for each member.
+        healthy: one boolean, whether updates take effect; becomes false at a loss that is not finite.
+        warn: takes a sentence, where compiling fails.
     """
 
-    def __init__(self, trace: Trace, elbo: VBD_ELBO, healthy: Tensor, factors: Tensor | None = None) -> None:
-        self.trace, self._elbo, self._healthy, self._factors = trace, elbo, healthy, factors
+    def __init__(self, trace: Trace, elbo: VBD_ELBO, healthy: Tensor, warn: Callable[[str], object]) -> None:
+        self.trace, self._elbo, self._healthy, self._warn = trace, elbo, healthy, warn
         self._kl_weight: float | None = None
         self._weight = torch.zeros_like(healthy, dtype=trace.parameters[0].dtype)
         self._graph = copy.deepcopy(trace.graph)
@@ -38,14 +39,20 @@ class CompiledStep:
         self._folded: list[Tensor] = []
         self._versions: list[int] = []
         self._gradients: Program | None = None
-        self._programs: dict[Any, tuple[AdamUpdate, Program | None]] = {}
+        self._updates: dict[Any, tuple[AdamUpdate, Program]] = {}
+
+    def is_ready(self, optimizer: Optimizer | None) -> bool:
+        """Whether the program that this optimizer (None: that gradients alone) ask for has been made."""
+        if optimizer is not None and is_plain_adam(optimizer, self._healthy.device):
+            return _settings(optimizer) in self._updates
+        return self._gradients is not None
 
     @torch.no_grad()
     def gradients(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The report of :class:`Trace` and the gradients of its parameters."""
         tensors = [*inputs, self._present_weight(), *self._tensors()]
         if self._gradients is None:
-            self._gradients = machine_code(copy.deepcopy(self._graph), tensors, fed=len(inputs))
+            self._gradients = machine_code(copy.deepcopy(self._graph), tensors, len(inputs), self._warn)
         report, *gradients = self._gradients(*tensors)
         return report, gradients
 
@@ -81,16 +88,16 @@ class CompiledStep:
 
     @torch.no_grad()
     def _update_by_adam(self, optimizer: Optimizer, inputs: list[Tensor]) -> Tensor:
-        key = (id(optimizer), *((len(g["params"]), g["betas"], g["eps"]) for g in optimizer.param_groups))
-        if key not in self._programs:
-            adam = AdamUpdate(optimizer, self.trace.parameters, self._healthy.shape, self._factors)
-            self._programs[key] = adam, None
-        adam, program = self._programs[key]
+        key = _settings(optimizer)
+        adam, program = self._updates.get(key, (None, None))
+        if adam is None:
+            adam = AdamUpdate(optimizer, self.trace.parameters)
         steps, means, squares = adam.state()
-        tensors = [*inputs, self._present_weight(), self._healthy, *self._tensors(), *means, *squares, *adam.settings(), *steps]
+        held = [self._present_weight(), self._healthy, *self._tensors()]
+        tensors = [*inputs, *held, *means, *squares, *adam.settings(), *steps]
         if program is None:
-            program = machine_code(self._with(adam, len(inputs), tensors), tensors, fed=len(inputs))
-            self._programs[key] = adam, program
+            program = machine_code(self._with(adam, len(inputs), tensors), tensors, len(inputs), self._warn)
+            self._updates[key] = adam, program
         (report,) = program(*tensors)
         optimizer._opt_called = True  # type: ignore[attr-defined]  # else a learning rate scheduler warns
         return report
@@ -103,13 +110,17 @@ class CompiledStep:
             batch, (weight, healthy, *rest) = values[:inputs], values[inputs:]
             tensors, means, squares = rest[:held], rest[held : held + updated], rest[held + updated : held + 2 * updated]
             settings, steps = rest[held + 2 * updated : -updated], rest[-updated:]
-            corrections = adam.corrections([count.add_(1.0) for count in steps], settings)
             report, *gradients = self._graph(*batch, weight, *tensors)
-            healthy.logical_and_(report[..., 0].isfinite())
-            adam.apply(tensors, gradients, (means, squares), corrections, healthy)
+            healthy.logical_and_(report[0].isfinite())
+            adam.apply(tensors, gradients, (steps, means, squares), settings, healthy)
             return (report,)
 
         graph = make_fx(step, tracing_mode="fake")(*example)  # nothing is computed, and nothing changed
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return graph
+
+
+def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
+    """What is built into a program of an Adam: all but the learning rates, which are tensors there."""
+    return id(optimizer), *((*map(id, g["params"]), g["betas"], g["eps"]) for g in optimizer.param_groups)

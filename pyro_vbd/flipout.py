@@ -45,9 +45,8 @@ def _flipped(feature_dim: int, min_dim: int) -> Rule:
             return NotImplemented
         with_signs = isinstance(bias, FlipoutTensor)
         mean = func(values, weight.loc, bias.loc if with_signs else drawn(bias), *rest, **named)
-        moved = func(
-            values * _signs(values, feature_dim), weight.deviation(), bias.deviation() if with_signs else None, *rest, **named
-        )
+        signed, shift = values * _signs(values, feature_dim), bias.deviation() if with_signs else None
+        moved = func(signed, weight.deviation(), shift, *rest, **named)
         return torch.addcmul(mean, moved, _signs(mean, feature_dim).expand_as(mean))
 
     return rule

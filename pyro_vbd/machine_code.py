@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, fx
-
-from pyro_vbd.graph_passes import unfuse_weight_gradients
 
 __all__ = ["Program", "machine_code"]
 
@@ -20,40 +17,39 @@ Program = Callable[..., Sequence[Tensor]]
 
 
 @torch.no_grad()
-def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int) -> Program:
+def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, warn: Callable[[str], object]) -> Program:
     """Compile a graph for inputs like ``example``: of their shapes, strides, dtypes and device.
 
     Random numbers are torch's own, so that a seed gives the same noise as in an ordinary run. Where compiling fails (there
-    is no C++ compiler, say) the graph runs as it is, with a warning.
+    is no C++ compiler, say) the graph runs as it is, and ``warn`` is told why.
 
     Args:
         graph: flat inputs and outputs.
         example: inputs; none is changed.
         fed: how many of the first inputs are new tensors at each call. The rest stays where it lies in memory.
+        warn: takes one sentence.
     """
-    on_cuda = example[-1].is_cuda
-    if not on_cuda:
-        unfuse_weight_gradients(graph)
     try:
         program: Program = torch._inductor.compile(graph, list(example), options={"fallback_random": True})
     except Exception as error:
-        _warn("without being compiled", error, "; Inductor needs a C++ compiler, and Triton on CUDA")
+        needs = "Triton" if example[-1].is_cuda else "a C++ compiler"
+        warn(f"a step runs as a graph that is not compiled: {_line(error)}; Inductor needs {needs}")
         return graph
-    if not on_cuda:
+    if not example[-1].is_cuda:
         return program
     recording = _Recording(program, fed)
     try:
         recording.record(example)
     except Exception as error:
-        _warn("without being recorded as a CUDA graph", error)
+        warn(f"a step runs without being recorded as a CUDA graph: {_line(error)}")
         return program
     return recording
 
 
-def _warn(how: str, error: Exception, mend: str = "") -> None:
-    logger.debug("%s", how, exc_info=True)
-    reason = str(error).strip().splitlines()
-    warnings.warn(f"the step runs {how}: {type(error).__name__}: {reason[0] if reason else ''}{mend}", stacklevel=3)
+def _line(error: Exception) -> str:
+    logger.debug("compiling failed", exc_info=error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 class _Recording:

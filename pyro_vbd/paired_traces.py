@@ -69,7 +69,7 @@ def paired_traces(
         ValueError: where the model has a latent that the guide does not know, or (while Pyro's validation is on) an
             observed site has a shape that no plate declares.
     """
-    with ExitStack() as stack, CollapsedScales():
+    with CollapsedScales(), ExitStack() as stack:
         for word, kind in _TENSORS.items():
             if kind is not None:
                 stack.enter_context(LocalReparam(lambda site, word=word: estimator(site) == word, kind))  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +14,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.tracing import NotStatic, Trace, trace_step, trainable_leaves, undisturbed
 
-__all__ = ["plain_attributes", "static_trace"]
+__all__ = ["frozen", "plain_attributes", "static_trace"]
 
 
 def static_trace(elbo: VBD_ELBO, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Trace:
-    """Trace a step twice, at other data and parameters the second time, and compare graphs, losses and gradients.
+    """Trace a step twice, at other data, parameters and buffers the second time, and compare graphs, losses and gradients.
 
     Parameters, buffers, random states and the numbers that modules hold are as before when it is done.
 
@@ -33,40 +34,59 @@ def static_trace(elbo: VBD_ELBO, model: Callable[..., Any], guide: Callable[...,
         raise NotStatic("its parameters lie on several devices")
     with _attributes_kept((model, guide, elbo)) as changed:
         first = trace_step(elbo, model, guide, parameters, args, kwargs)
-        with _moved(parameters):
+        with _moved([*parameters, *filter(_can_move, (*first.buffers, *first.constants))]):
             other = _rolled((args, kwargs))
             try:
                 second = trace_step(elbo, model, guide, parameters, *other)
             except NotStatic:  # inputs whose order means something
                 other = (args, kwargs)
                 second = trace_step(elbo, model, guide, parameters, *other)
-            if difference := _difference(first, second):
-                raise NotStatic(difference)
-            if not _agrees(first, elbo, model, guide, *other):
+            if first.graph.code != second.graph.code or first.sites != second.sites:
+                raise NotStatic("it takes other steps, or other numbers, at other data, parameters or times")
+            if not _agrees(second, elbo, model, guide, *other):
                 raise NotStatic("its loss or gradients are not those of its graph")
+        if not all(map(_same, first.tensors, second.tensors)):
+            raise NotStatic("a tensor that it makes outside of torch is another one at each run")
     if names := changed():
         raise NotStatic(f"it changes its own attributes {names} when it runs")
     return first
 
 
 def plain_attributes(parts: Sequence[Any]) -> list[tuple[dict[str, Any], str]]:
-    """Where the numbers, words and flags of modules and objects stand, as (namespace, name): a graph has them built in."""
+    """Where the numbers, words and flags of modules and objects stand, as (namespace, name): a graph has them built in.
+
+    Lists, tuples and dicts of such are among them.
+    """
     spaces = [vars(module) for part in parts if isinstance(part, nn.Module) for module in part.modules()]
     spaces += [vars(part) for part in parts if not isinstance(part, nn.Module) and hasattr(part, "__dict__")]
-    plain = (bool, int, float, str, type(None))
-    return [(space, name) for space in spaces for name, value in space.items() if isinstance(value, plain)]
+    return [
+        (space, name) for space in spaces for name, value in space.items()
+        if _is_plain(value) and (name not in _OF_ANY_MODULE or name == "training")
+    ]  # fmt: skip
+
+
+def frozen(value: Any) -> Any:
+    """A plain attribute as something that can be compared later, and looked up."""
+    if isinstance(value, dict):
+        return tuple((key, frozen(entry)) for key, entry in value.items())
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
 
+_OF_ANY_MODULE = frozenset(vars(nn.Module()))
 
-def _difference(first: Trace, second: Trace) -> str | None:
-    if first.graph.code != second.graph.code or first.sites != second.sites:
-        return "it takes other steps, or other numbers, at other data, parameters or times"
-    for one, other in zip(first.tensors, second.tensors, strict=True):
-        if one is not other and not (one.data_ptr() == other.data_ptr() or torch.equal(one, other)):
-            return "a tensor that it makes outside of torch is another one at each run"
-    return None
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = (*value, *value.values())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | None)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one is other or one.data_ptr() == other.data_ptr() or torch.equal(one, other)
 
 
 def _agrees(trace: Trace, elbo: VBD_ELBO, model: Any, guide: Any, args: Any, kwargs: Any) -> bool:
@@ -91,24 +111,28 @@ def _rolled(inputs: Any) -> Any:
     return tree_map(lambda v: v.roll(1, 0) if isinstance(v, Tensor) and v.dim() else v, inputs)
 
 
+def _can_move(value: Tensor) -> bool:
+    return value.is_floating_point() and value.is_contiguous() and not value.is_inference()
+
+
 @contextmanager
-def _moved(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Other parameters for a while."""
-    kept = [parameter.detach().clone() for parameter in parameters]
+def _moved(values: Sequence[Tensor]) -> Iterator[None]:
+    """Other parameters, and other values of what is held beside them, for a while."""
+    kept = [value.detach().clone() for value in values]
     try:
-        for parameter in parameters:
-            parameter.data.mul_(1.01).add_(1e-3)
+        for value in values:
+            value.data.mul_(1.01).add_(1e-3)
         yield
     finally:
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.data.copy_(value)
+        for value, was in zip(values, kept, strict=True):
+            value.data.copy_(was)
 
 
 @contextmanager
 def _attributes_kept(parts: Sequence[Any]) -> Iterator[Callable[[], list[str]]]:
     """Put the plain attributes back, and tell which ones had changed."""
     places = plain_attributes(parts)
-    values = [space[name] for space, name in places]
+    values = [copy.deepcopy(space[name]) for space, name in places]
     changed: list[str] = []
     try:
         yield lambda: changed

@@ -23,10 +23,8 @@ from pyro_vbd.value_checks import recorded_checks
 
 __all__ = ["NotStatic", "Trace", "trace_step", "trainable_leaves", "undisturbed"]
 
-aten = torch.ops.aten
 
-
-class NotStatic(Exception):  # noqa: N818  (a finding, not an error of the user's)
+class NotStatic(Exception):
     """A model cannot be traced, and why."""
 
 
@@ -54,20 +52,26 @@ class Trace:
 
 
 def trace_step(
-    elbo: VBD_ELBO, model: Callable[..., Any], guide: Callable[..., Any], parameters: Sequence[Tensor], args: Any, kwargs: Any
+    elbo: VBD_ELBO,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    parameters: Sequence[Tensor],
+    args: Any,
+    kwargs: Any,
 ) -> Trace:
     """Trace ``elbo.terms`` and its gradients in ``parameters``, leaving random states and buffers as they were.
 
     Numbers are part of the graph (N/B among them), except ``kl_weight``; shapes too.
 
     Raises:
-        NotStatic: where the model asks for the value of a tensor, or draws from Python's or NumPy's random state.
+        NotStatic: where the model asks for the value of a tensor, makes a tensor whose shape depends on values, or draws
+            from Python's or NumPy's random state.
     """
     leaves, spec = tree_flatten((args, kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     inputs = [leaves[i] for i in places]
     sites: tuple[str, ...] = ()
-    checks = []
+    checks: list[tuple[Callable[[Tensor], None], int]] = []
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
         nonlocal sites
@@ -89,12 +93,13 @@ def trace_step(
     weight = torch.tensor(float(elbo.kl_weight), dtype=parameters[0].dtype, device=parameters[0].device)
     with undisturbed(model), torch.enable_grad(), _modules_that_run(model, guide) as modules:
         try:
-            graph = make_fx(step, decomposition_table=_DECOMPOSITIONS)(*inputs, weight)
+            graph = make_fx(step)(*inputs, weight)
         except NotStatic:
             raise
         except Exception as error:
             reason = str(error).strip().splitlines()
             raise NotStatic(f"it cannot be traced ({type(error).__name__}: {reason[0] if reason else ''})") from error
+    _check_shapes(graph)
     known = {id(buffer) for module in modules for buffer in module.buffers(recurse=False)}
     buffers, constants = _lift(graph, parameters, known)
     return Trace(graph, list(parameters), buffers, constants, sites, checks)
@@ -116,22 +121,6 @@ def trainable_leaves(loss: Tensor) -> list[Tensor]:
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------
-
-
-def _nan_to_num_(x: Tensor, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Tensor:
-    """The same in operators that a compiler turns into vector instructions: it tests for NaN one number at a time."""
-    if not x.is_floating_point():
-        return x
-    limits = torch.finfo(x.dtype)
-    if posinf is not None or neginf is not None:
-        low, high = limits.min if neginf is None else neginf, limits.max if posinf is None else posinf
-        clipped = torch.where(x > limits.max, high, torch.where(x < limits.min, low, x))
-    else:
-        clipped = x.clamp(limits.min, limits.max)
-    return x.copy_(torch.where(x != x, 0.0 if nan is None else nan, clipped))
-
-
-_DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {aten.nan_to_num_.default: _nan_to_num_}
 
 
 def _python_random_state() -> tuple[Any, ...]:
@@ -170,6 +159,18 @@ def _modules_that_run(*parts: Any) -> Iterator[set[nn.Module]]:
         yield modules
     finally:
         hook.remove()
+
+
+def _check_shapes(graph: fx.GraphModule) -> None:
+    """Refuse what has another shape at other values (a choice by a mask, say): the graph would keep the present one."""
+    for node in graph.graph.nodes:
+        if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+            continue
+        if node.target is torch.ops.aten.index.Tensor:  # by numbers it has one shape alone
+            indices = [index for index in node.args[1] if index is not None]
+            if all(index.meta["val"].dtype not in (torch.bool, torch.uint8) for index in indices):
+                continue
+        raise NotStatic(f"the shape that {node.target} gives depends on values")
 
 
 def _same_data(value: Tensor, inputs: Sequence[Tensor]) -> list[int]:

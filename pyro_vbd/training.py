@@ -126,10 +126,11 @@ def fit(
     best: dict[str, Tensor] = {}
     if checkpoint is not None:
         best = resume(run, parameters, Path(checkpoint))
-    compiled = compile_loss(elbo(model, guide)) if compile else None
     take_step = _eager_step(run)
     fresh = True  # data that have not been looked at
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress, desc="fit", unit="epoch")
+    # one graph: compiling another for the smaller batch at the end of each epoch would take longer than it saves
+    compiled = compile_loss(elbo(model, guide), 1, bar.set_postfix_str) if compile else None  # type: ignore[arg-type]
     try:
         with bar, in_mode(model, True), in_mode(guide, True):
             while run.epoch < epochs and not run.stop:

@@ -66,9 +66,7 @@ def test_two_data_are_uncorrelated_and_weight_sampling_is_not():
     flipped = draws(F.linear, x, w, b, {})
     z = correlation_z(flipped[:, 0], flipped[:, 1], *mean)
     assert z.abs().max() < 4
-    weights = torch.stack(
-        [F.linear(x, GaussianTensor(*w).draw(), GaussianTensor(*b).draw()) for _ in range(COUNT)]
-    )
+    weights = torch.stack([F.linear(x, GaussianTensor(*w).draw(), GaussianTensor(*b).draw()) for _ in range(COUNT)])
     assert correlation_z(weights[:, 0], weights[:, 1], *mean).min() > 8
     assert (flipped[:, 0] != flipped[:, 1]).any()
 

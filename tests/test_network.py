@@ -239,7 +239,10 @@ def test_vectorised_particles_agree_with_the_loop(name, estimator):
         ((trace, _),) = elbo._get_traces(model, guide, (), {})
         at_once = trace.nodes["_RETURN"]["value"]
         one_by_one = torch.stack(
-            [paired_traces(model, guide, (), {}, estimator_by_site(estimator))[0].nodes["_RETURN"]["value"] for _ in range(count)]
+            [
+                paired_traces(model, guide, (), {}, estimator_by_site(estimator))[0].nodes["_RETURN"]["value"]
+                for _ in range(count)
+            ]
         )
     assert at_once.shape == one_by_one.shape == (count, N)
     for statistic in (lambda v: v, lambda v: (v - one_by_one.mean(0)).square()):

@@ -1,4 +1,4 @@
-"""What is done to a traced graph before it is compiled: constants out of loops, and sums where they can be fused."""
+"""Arithmetic on single constant numbers, taken out of a traced graph before it is compiled."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["fold_constants", "unfuse_weight_gradients"]
-
-aten = torch.ops.aten
+__all__ = ["fold_constants"]
 
 
 def fold_constants(graph: fx.GraphModule, constants: list[Tensor]) -> fx.GraphModule | None:
     """Take the arithmetic on single constant numbers out of a graph, whose last inputs are ``constants``.
 
     A compiler that fuses would do it again for every element of a weight (the logarithm of a hyperparameter, the largest
-    number below a bound).
+    number below a bound): a fifth of a step under a horseshoe.
 
     Returns:
         The part taken out, from the constants to new inputs at the end of the graph; None where there is none.
@@ -57,30 +55,3 @@ def _has_effects(target: torch._ops.OpOverload) -> bool:
 
 def _known(value: Any, values: dict[fx.Node, Tensor]) -> Any:
     return fx.node.map_arg(value, values.__getitem__)
-
-
-def unfuse_weight_gradients(graph: fx.GraphModule) -> None:
-    """Write the sum of a matrix product and another tensor of its size, a + b, as b - (-a), which is the same number.
-
-    The gradient of a mean is such a sum, of the data's part and the KL's. Inductor turns it into one call of a matrix
-    library, for which the KL's part has to be written out first and copied; a difference it fuses with the optimizer.
-    """
-    for node in list(graph.graph.nodes):
-        if node.target is not aten.add.Tensor or node.kwargs or not all(isinstance(a, fx.Node) for a in node.args):
-            continue
-        one, other = node.args
-        if _is_product(one):
-            one, other = other, one
-        if _is_product(other) and not _is_product(one):
-            with graph.graph.inserting_before(node):
-                negative = graph.graph.call_function(aten.neg.default, (one,))
-                difference = graph.graph.call_function(aten.sub.Tensor, (other, negative))
-            node.replace_all_uses_with(difference)
-            graph.graph.erase_node(node)
-    graph.recompile()
-
-
-def _is_product(node: Any) -> bool:
-    while node.target in (aten.t.default, aten.transpose.int):
-        node = node.args[0]
-    return node.target is aten.mm.default
