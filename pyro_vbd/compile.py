@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pyro
 import torch
 from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import is_validation_enabled
@@ -96,7 +97,7 @@ class CompiledELBO(ELBOModule):
         self._healthy: Tensor | None = None
         self._steps: dict[Any, CompiledStep | None] = {}
         self._attributes: list[tuple[dict[str, Any], str]] = []
-        self._tensors: list[tuple[dict[str, Any], str, Tensor]] = []
+        self._tensors: list[tuple[dict[str, Any] | _ParamStore, str, Tensor]] = []
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The loss, whose ``backward()`` adds the gradients that the graph has computed to the parameters."""
@@ -159,7 +160,7 @@ class CompiledELBO(ELBOModule):
             step = self._trace(args, kwargs)
             if not self._tensors:  # also those that the guide made for itself in its first run
                 parts = self.model, self.guide, self.elbo
-                self._tensors = _tensors(parts)
+                self._tensors = [*_tensors(parts), *_stated(step.trace.parameters if step is not None else ())]
                 self._attributes = [place for place in plain_attributes(parts) if place[1] != "kl_weight"]
             self._steps[key := self._key(leaves, structure)] = step
         step = self._steps[key]
@@ -258,6 +259,20 @@ class _Gradients(torch.autograd.Function):
         if grad.is_cuda or grad.item() != 1.0:
             gradients = torch._foreach_mul(gradients, grad)
         return None, None, *gradients
+
+
+class _ParamStore:
+    """Pyro's parameters by name, wherever the store keeps them at present."""
+
+    def get(self, name: str) -> Tensor | None:
+        """The leaf, or None."""
+        return dict(pyro.get_param_store().named_parameters()).get(name)
+
+
+def _stated(parameters: Sequence[Tensor]) -> list[tuple[_ParamStore, str, Tensor]]:
+    """Those of ``parameters`` that a ``pyro.param`` statement has made."""
+    ours = {id(parameter) for parameter in parameters}
+    return [(_ParamStore(), name, leaf) for name, leaf in pyro.get_param_store().named_parameters() if id(leaf) in ours]
 
 
 def _obstacle(leaves: Sequence[Any], inputs: Sequence[Tensor]) -> str | None:

@@ -185,9 +185,10 @@ def _lift(graph: fx.GraphModule, parameters: Sequence[Tensor], buffers: set[int]
     """Make every tensor that the graph holds an input: first the parameters, then buffers, then the rest."""
     nodes: dict[int, list[fx.Node]] = {id(parameter): [] for parameter in parameters}
     tensors: dict[int, Tensor] = {id(parameter): parameter for parameter in parameters}
+    held: dict[str, Tensor] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
-            tensor = getattr(graph, node.target)
+            tensor = held[node.target] = getattr(graph, node.target)
             tensors.setdefault(id(tensor), tensor)
             nodes.setdefault(id(tensor), []).append(node)
     trained = len(parameters)
@@ -200,9 +201,11 @@ def _lift(graph: fx.GraphModule, parameters: Sequence[Tensor], buffers: set[int]
         for node in nodes[key]:
             node.replace_all_uses_with(last)
             graph.graph.erase_node(node)
+    for name in held:
+        delattr(graph, name)
     graph.graph.set_codegen(fx.graph.CodeGen())
     graph.graph.eliminate_dead_code()
     graph.recompile()
     lifted = [tensors[key].detach() for key in order[trained:]]
-    held = sum(k in buffers for k in rest)
-    return lifted[:held], lifted[held:]
+    count = sum(k in buffers for k in rest)
+    return lifted[:count], lifted[count:]
