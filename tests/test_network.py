@@ -139,6 +139,17 @@ def test_tied_weights_stay_tied_and_are_one_site():
     assert len(list(guide.parameters())) == 2
 
 
+def test_a_module_that_stands_at_two_places_is_one_site_and_is_given_back_its_weight():
+    layer = nn.Linear(3, 3)
+    lifted = vbd.lift(nn.Sequential(layer, nn.Tanh(), layer), PRIOR)
+    x = torch.randn(4, 3)
+    for _ in range(2):
+        trace = poutine.trace(lifted).get_trace(x)
+        weight, bias = trace.nodes["0.weight"]["value"], lifted.net[0].bias
+        torch.testing.assert_close(trace.nodes["_RETURN"]["value"], torch.tanh(x @ weight.T + bias) @ weight.T + bias)
+        assert isinstance(lifted.net[2].weight, nn.Parameter)
+
+
 def test_two_networks_in_one_model_by_name():
     first, second = vbd.lift(nn.Linear(3, 2), PRIOR, name="first"), vbd.lift(nn.Linear(2, 1), PRIOR, name="second")
     assert first.site("weight") == "first.weight"
