@@ -71,8 +71,10 @@ def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], obj
         TypeError: for the loss of another ELBO, which may look at values.
         ValueError: for ``max_graphs`` below 1.
     """
-    if not isinstance(loss, ELBOModule) or not isinstance(loss.elbo, VBD_ELBO):
-        raise TypeError(f"compile takes VBD_ELBO()(model, guide), and was given {type(loss).__name__}")
+    objective = type(loss.elbo) if isinstance(loss, ELBOModule) else type(loss)
+    # a subclass may have other terms, but the loss has to be made of them
+    if getattr(objective, "differentiable_loss", None) is not VBD_ELBO.differentiable_loss or not hasattr(loss, "elbo"):
+        raise TypeError(f"compile takes VBD_ELBO()(model, guide), and was given that of {objective.__name__}")
     if max_graphs < 1:
         raise ValueError(f"max_graphs={max_graphs} compiles nothing: use 1 or more")
     return CompiledELBO(loss.model, loss.guide, loss.elbo, max_graphs, progress)
@@ -95,7 +97,8 @@ class CompiledELBO(ELBOModule):
 
     def _forget(self) -> None:
         self._healthy: Tensor | None = None
-        self._steps: dict[Any, CompiledStep | None] = {}
+        self._is_static = True  # as far as is known
+        self._steps: dict[Any, CompiledStep] = {}
         self._attributes: list[tuple[dict[str, Any], str]] = []
         self._tensors: list[tuple[dict[str, Any] | _ParamStore, str, Tensor]] = []
 
@@ -154,17 +157,21 @@ class CompiledELBO(ELBOModule):
             return None, inputs
         key = self._key(leaves, structure)
         if key not in self._steps:
-            if sum(step is not None for step in self._steps.values()) >= self.max_graphs:
+            if not self._is_static:
+                return None, inputs
+            if len(self._steps) >= self.max_graphs:
                 self._count_beyond()
                 return None, inputs
             step = self._trace(args, kwargs)
+            if step is None:
+                return None, inputs
             if not self._tensors:  # also those that the guide made for itself in its first run
                 parts = self.model, self.guide, self.elbo
-                self._tensors = [*_tensors(parts), *_stated(step.trace.parameters if step is not None else ())]
+                self._tensors = [*_tensors(parts), *_stated(step.trace.parameters)]
                 self._attributes = [place for place in plain_attributes(parts) if place[1] != "kl_weight"]
             self._steps[key := self._key(leaves, structure)] = step
         step = self._steps[key]
-        if step is not None and check and is_validation_enabled():
+        if check and is_validation_enabled():
             for look, number in step.trace.checks:
                 look(inputs[number])
         return step, inputs
@@ -184,6 +191,7 @@ class CompiledELBO(ELBOModule):
         try:
             trace = static_trace(self.elbo, self.model, self.guide, args, kwargs)
         except NotStatic as error:
+            self._is_static = False
             self._warn_eager(str(error))
             return None
         finally:
@@ -239,7 +247,7 @@ class CompiledELBO(ELBOModule):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: not the graphs, which are of the present parameters."""
         state = dict(super().__getstate__())
-        return {**state, "_healthy": None, "_steps": {}, "_attributes": [], "_tensors": []}
+        return {**state, "_healthy": None, "_steps": {}, "_attributes": [], "_tensors": [], "_progress": _silent}
 
 
 class _Gradients(torch.autograd.Function):

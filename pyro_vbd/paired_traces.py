@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -42,10 +43,11 @@ def estimator_by_site(estimator: str | Mapping[str, str]) -> Callable[[str], str
         if word not in _TENSORS:
             raise ValueError(f"estimator {word!r} is unknown: use 'local', 'flipout' or 'weights'")
 
-    def of(site: str) -> str:
-        return next((word for pattern, word in choices.items() if fnmatchcase(site, pattern)), "local")
+    return partial(_first_match, choices)
 
-    return of
+
+def _first_match(choices: Mapping[str, str], site: str) -> str:
+    return next((word for pattern, word in choices.items() if fnmatchcase(site, pattern)), "local")
 
 
 def check_pair(model: Callable[..., Any], guide: Callable[..., Any]) -> None:

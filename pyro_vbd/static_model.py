@@ -34,7 +34,8 @@ def static_trace(elbo: VBD_ELBO, model: Callable[..., Any], guide: Callable[...,
         raise NotStatic("its parameters lie on several devices")
     with _attributes_kept((model, guide, elbo)) as changed:
         first = trace_step(elbo, model, guide, parameters, args, kwargs)
-        with _moved([*parameters, *filter(_can_move, (*first.buffers, *first.constants))]):
+        held = {id(value): value for value in (*_buffers((model, guide)), *first.buffers, *first.constants)}
+        with _moved([*parameters, *filter(_can_move, held.values())]):
             other = _rolled((args, kwargs))
             try:
                 second = trace_step(elbo, model, guide, parameters, *other)
@@ -109,6 +110,10 @@ def _agrees(trace: Trace, elbo: VBD_ELBO, model: Any, guide: Any, args: Any, kwa
 def _rolled(inputs: Any) -> Any:
     """The data in another order, the same one for all inputs."""
     return tree_map(lambda v: v.roll(1, 0) if isinstance(v, Tensor) and v.dim() else v, inputs)
+
+
+def _buffers(parts: Sequence[Any]) -> list[Tensor]:
+    return [buffer for part in parts if isinstance(part, nn.Module) for buffer in part.buffers()]
 
 
 def _can_move(value: Tensor) -> bool:
