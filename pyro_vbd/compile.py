@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -22,6 +22,7 @@ from pyro_vbd.compiled_step import CompiledStep
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.static_model import frozen, plain_attributes, static_trace
 from pyro_vbd.tracing import NotStatic
+from pyro_vbd.value_checks import recorded_checks
 
 __all__ = ["CompiledELBO", "compile"]
 
@@ -132,7 +133,7 @@ class CompiledELBO(ELBOModule):
         with torch.enable_grad():
             step, inputs = self._step(args, kwargs, check)
             if step is None:
-                return self._update_eagerly(optimizer, args, kwargs)
+                return self._update_eagerly(optimizer, args, kwargs, check)
             with self._told(step, optimizer, inputs):
                 return step.update(optimizer, inputs), step.trace.sites
 
@@ -200,8 +201,9 @@ class CompiledELBO(ELBOModule):
             self._healthy = torch.ones((), dtype=torch.bool, device=trace.parameters[0].device)
         return CompiledStep(trace, self.elbo, self._healthy, self._warn)
 
-    def _update_eagerly(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Tensor, Sequence[str]]:
-        terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
+    def _update_eagerly(self, optimizer: Optimizer, args: Any, kwargs: Any, check: bool) -> tuple[Tensor, Sequence[str]]:
+        with nullcontext() if check else recorded_checks():
+            terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
         report = terms.report().detach()
         if self._healthy is None:
             self._healthy = torch.ones((), dtype=torch.bool, device=report.device)

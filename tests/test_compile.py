@@ -111,7 +111,7 @@ def check(eager, *data, compiled=None, tolerance=None):
     return compiled
 
 
-# --- the same numbers ----------------------------------------------------------------------------------------------------
+# --- the same numbers -----------------------------------------------------------------------------------------------------
 
 FAMILIES = {
     name: value
@@ -246,7 +246,7 @@ def test_compiled_by_inductor():
     check(loss_of(net, priors.Horseshoe(), elbo=vbd.VBD_ELBO(0.5)), *batch())
 
 
-# --- what enters a graph, and what makes another one -----------------------------------------------------------------------
+# --- what enters a graph, and what makes another one ----------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("traced")
@@ -346,8 +346,7 @@ def test_beyond_max_graphs_calls_run_eagerly(monkeypatch):
     assert_close(numbers(compiled, *data), numbers(eager, *data), rtol=0, atol=0)
     assert graphs(compiled) == 1
     with pytest.warns(UserWarning, match="most steps run without being compiled.*max_graphs=1"):
-        for _ in range(4):
-            compiled(*data)
+        [compiled(*data) for _ in range(4)]
     compiled(*data)  # and says so once
 
 
@@ -369,7 +368,7 @@ def test_gradients_add_up_and_scale_as_autograds_do():
         loss.backward()
 
 
-# --- where it must not be used -----------------------------------------------------------------------------------------------
+# --- where it must not be used --------------------------------------------------------------------------------------------
 
 
 def _asks(module, out):
@@ -422,8 +421,8 @@ def test_a_model_that_is_not_static_is_found_out_and_runs_eagerly(name):
     other = copy.deepcopy(eager)
     compiled, data = vbd.compile(other), batch()
     with pytest.warns(UserWarning, match="runs without being compiled") as caught:
-        for seed in range(3):
-            assert_close(numbers(compiled, *data, seed=seed), numbers(eager, *data, seed=seed), rtol=0, atol=0)
+        ours = [numbers(compiled, *data, seed=seed) for seed in range(3)]
+    assert_close(ours, [numbers(eager, *data, seed=seed) for seed in range(3)], rtol=0, atol=0)
     assert len(caught) == 1
     assert graphs(compiled) == 0
     inner, reference = other.model.network.net, eager.model.network.net
@@ -522,7 +521,7 @@ def test_without_a_compiler_it_runs_traced_with_one_warning(monkeypatch, broken)
     assert "C++ compiler" in str(ours[0].message) or data[0].is_cuda
 
 
-# --- around it -----------------------------------------------------------------------------------------------------------------
+# --- around it ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("traced")
