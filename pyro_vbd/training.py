@@ -54,7 +54,7 @@ class Fit:
 Callback = Callable[[Fit], Any]
 #: Takes a step of training on a batch; the report of its terms (:meth:`ELBOTerms.report`) and the names of the sites.
 Step = Callable[..., tuple[Tensor, Sequence[str]]]
-#: Steps between two looks at their losses, each of which makes the host wait for the device.
+#: Compiled steps between two looks at their losses, each of which makes the host wait for the device.
 _LOOK_EVERY = 50
 
 
@@ -100,15 +100,17 @@ def fit(
             torch's, Python's or NumPy's random state.
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there.
-        compile: whether to compile the step (:func:`~pyro_vbd.compile`): several times as fast, after some seconds for
-            each shape of batch. ``Batches`` has its values checked in the first pass only.
+        compile: whether to compile the step (:func:`~pyro_vbd.compile`): two to four times as fast, after ten seconds to a
+            minute at the start, which is why it is off by default: it pays from some ten thousand steps. Batches of another
+            shape than the first, the smaller one at the end of a pass say, run as they would without. ``Batches`` has its
+            values checked in the first pass only.
         progress: whether to show a bar.
 
     Raises:
         ValueError: for no data, arguments out of range, or a checkpoint that is damaged or of another network.
         FloatingPointError: when the loss is no longer finite, with the step and the site, and the parameters as before the
-            step (it is raised up to 50 steps later, which move no parameter); or at the end of an epoch, when a parameter
-            is not. The last good checkpoint stays.
+            step (with ``compile`` it is raised up to 50 steps later, which move no parameter); or at the end of an epoch,
+            when a parameter is not. The last good checkpoint stays.
     """
     _check_arguments(epochs, patience, validation)
     if seed is not None:
@@ -126,7 +128,7 @@ def fit(
     best: dict[str, Tensor] = {}
     if checkpoint is not None:
         best = resume(run, parameters, Path(checkpoint))
-    take_step = _eager_step(run)
+    take_step: Step = partial(_eager_step, run)
     fresh = True  # data that have not been looked at
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress, desc="fit", unit="epoch")
     # one graph: compiling another for the smaller batch at the end of each epoch would take longer than it saves
@@ -140,7 +142,8 @@ def fit(
                     group["lr"] = base * rate
                 if compiled is not None:
                     take_step = partial(compiled.update, run.optimizer, check=fresh or not isinstance(data, Batches))
-                record = _epoch(run, take_step, parameters, _moved(data, device), checkpoint)
+                look_every = 1 if compiled is None else _LOOK_EVERY
+                record = _epoch(run, take_step, look_every, parameters, _moved(data, device), checkpoint)
                 fresh = False
                 run.epoch += 1
                 run.history.append(record)
@@ -162,7 +165,12 @@ def fit(
 
 
 def _epoch(
-    run: Fit, take_step: Step, parameters: dict[str, Tensor], batches: Iterable[tuple[Any, ...]], checkpoint: Any
+    run: Fit,
+    take_step: Step,
+    look_every: int,
+    parameters: dict[str, Tensor],
+    batches: Iterable[tuple[Any, ...]],
+    checkpoint: Any,
 ) -> dict[str, Any]:
     """One pass; the means over its steps, in nats per datum."""
     start = time.perf_counter()
@@ -172,7 +180,7 @@ def _epoch(
         report, sites = take_step(*batch)
         reports.append(report)
         run.step += 1
-        if len(reports) == _LOOK_EVERY:
+        if len(reports) == look_every:
             totals += _totals(run, reports, sites, parameters, checkpoint)
             reports.clear()
     if run.step == first:
@@ -190,22 +198,16 @@ def _epoch(
     return {"epoch": run.epoch, **record, **settings, "seconds": time.perf_counter() - start}
 
 
-def _eager_step(run: Fit) -> Step:
+def _eager_step(run: Fit, *batch: Any) -> tuple[Tensor, Sequence[str]]:
     """A step of training without a graph. A loss that is not finite moves nothing."""
-
-    def take_step(*batch: Any) -> tuple[Tensor, Sequence[str]]:
-        run.optimizer.zero_grad()
-        terms = run.elbo.terms(run.model, run.guide, *batch)
-        loss = -terms.elbo
-        report = terms.report().detach()
-        healthy = healthy_so_far[0] = healthy_so_far[0] and math.isfinite(loss.item())
-        if healthy:
-            loss.backward()  # type: ignore[no-untyped-call]
-            run.optimizer.step()
-        return report, tuple(terms.kl_by_site)
-
-    healthy_so_far = [True]
-    return take_step
+    run.optimizer.zero_grad()
+    terms = run.elbo.terms(run.model, run.guide, *batch)
+    loss = -terms.elbo
+    report = terms.report().detach()
+    if math.isfinite(loss.item()):
+        loss.backward()  # type: ignore[no-untyped-call]
+        run.optimizer.step()
+    return report, tuple(terms.kl_by_site)
 
 
 def _totals(
