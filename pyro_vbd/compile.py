@@ -78,7 +78,7 @@ def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], obj
         raise TypeError(f"compile takes VBD_ELBO()(model, guide), and was given that of {objective.__name__}")
     if max_graphs < 1:
         raise ValueError(f"max_graphs={max_graphs} compiles nothing: use 1 or more")
-    return CompiledELBO(loss.model, loss.guide, loss.elbo, max_graphs, progress)
+    return CompiledELBO(loss.model, loss.guide, loss.elbo, max_graphs, progress)  # type: ignore[arg-type]
 
 
 class CompiledELBO(ELBOModule):
