@@ -101,7 +101,7 @@ def fit(
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there.
         compile: whether to compile the step (:func:`~pyro_vbd.compile`): two to four times as fast, after ten seconds to a
-            minute at the start, which is why it is off by default: it pays from some ten thousand steps. Batches of another
+            minute at the start, which is why it is off by default: it pays from some thousands of steps. Batches of another
             shape than the first, the smaller one at the end of a pass say, run as they would without. ``Batches`` has its
             values checked in the first pass only.
         progress: whether to show a bar.
