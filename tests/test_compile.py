@@ -130,14 +130,14 @@ PRIORS = {
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("name", PRIORS)
 def test_every_prior(name):
-    check(loss_of(mlp(), PRIORS[name]()), *batch())
+    check(loss_of(nn.Linear(5, 3), PRIORS[name]()), *batch())
 
 
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("scale_posterior", ["lognormal", "exact"])
 @pytest.mark.parametrize("prior", [priors.Horseshoe(), priors.Jeffreys()], ids=repr)
 def test_densities_of_the_scale(prior, scale_posterior):
-    check(loss_of(mlp(), prior, scale_posterior=scale_posterior), *batch())
+    check(loss_of(nn.Linear(5, 3), prior, scale_posterior=scale_posterior), *batch())
 
 
 NETWORKS = {
@@ -166,8 +166,8 @@ LAYERS = {
     "frozen batch norm": lambda: nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4).eval(), nn.Linear(4, 3)),
     "dropout": lambda: nn.Sequential(nn.Linear(5, 4), nn.Dropout(0.5), nn.Linear(4, 3)),
     "gates": lambda: vbd.add_gates(mlp()),
-    "LSTM": lambda: nn.Sequential(nn.Unflatten(1, (5, 1)), Last(nn.LSTM(1, 4, batch_first=True))),
-    "GRU": lambda: nn.Sequential(nn.Unflatten(1, (5, 1)), Last(nn.GRU(1, 4, batch_first=True))),
+    "LSTM": lambda: nn.Sequential(nn.Unflatten(1, (1, 5)), Last(nn.LSTM(5, 4, batch_first=True))),
+    "GRU": lambda: nn.Sequential(nn.Unflatten(1, (1, 5)), Last(nn.GRU(5, 4, batch_first=True))),
     "attention": lambda: nn.Sequential(
         nn.Unflatten(1, (1, 5)),
         nn.TransformerEncoderLayer(5, 1, 4, dropout=0.1, batch_first=True),
@@ -175,7 +175,7 @@ LAYERS = {
         nn.Linear(5, 3),
     ),
     "tied": lambda: tied(nn.Linear(5, 5)),
-    "gaussian dropout": lambda: nn.Sequential(nn.Linear(5, 4), vbd.noise.GaussianDropout(0.2), nn.Linear(4, 3)),
+    "gaussian dropout": lambda: nn.Sequential(vbd.noise.GaussianDropout(nn.Linear(5, 4)), nn.Linear(4, 3)),
 }
 
 
@@ -325,10 +325,10 @@ def test_a_number_that_has_changed_makes_another_graph(where):
 
 @pytest.mark.usefixtures("traced")
 def test_tensors_that_have_been_replaced_make_another_graph():
-    eager, data = loss_of(mlp(), priors.Horseshoe(priors.Learned(0.5))), batch()
+    eager, data = loss_of(nn.Linear(5, 3), priors.Horseshoe(priors.Learned(0.5))), batch()
     compiled = check(eager, *data)
     net = eager.model.network.net
-    net[0].bias = nn.Parameter(net[0].bias.detach() + 1.0)
+    net.bias = nn.Parameter(net.bias.detach() + 1.0)
     check(eager, *data, compiled=compiled)
     pyro.clear_param_store()
     check(eager, *data, compiled=compiled)
@@ -500,7 +500,7 @@ def test_a_step_that_fails_eagerly_fails_as_it_would():
 
 @pytest.mark.parametrize("broken", ["compiler", "anything"])
 def test_without_a_compiler_it_runs_traced_with_one_warning(monkeypatch, broken):
-    eager, data = loss_of(mlp()), batch()
+    eager, data = loss_of(nn.Linear(5, 3)), batch()
     compiled = vbd.compile(eager)
     optimizer = torch.optim.Adam(eager.parameters())
     if broken == "compiler":
