@@ -51,10 +51,11 @@ def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], obj
     ``loss.update(optimizer, x, y)`` takes these three steps at once, and faster: Adam becomes part of the graph.
 
     The guide, the model, the objective and its gradients become a graph of plain operators, compiled by Inductor (on CUDA
-    recorded as a CUDA graph): at the first call, in ten seconds to a minute. It gives the same losses and gradients as the
-    eager one under the same seed, up to rounding. Everything that is a number is built into a graph; it is traced again for
-    inputs of other shapes, in another mode (training, evaluation), and when a number that a module or the ELBO holds has
-    changed. ``elbo.kl_weight`` may be assigned between steps, parameters and hyperparameter tensors changed in place.
+    recorded as a CUDA graph): at the first call, in ten seconds to two minutes. It gives the same losses and gradients as
+    the eager one under the same seed, up to rounding. Everything that is a number is built into a graph; it is traced
+    again for inputs of other shapes, in another mode (training, evaluation), and when a number that a module or the ELBO
+    holds has changed. ``elbo.kl_weight`` may be assigned between steps, parameters and hyperparameter tensors changed in
+    place.
 
     A call runs as it does without this function where the graph would not be right: with one warning, where the model is
     found not to be static (it asks for the value of a tensor, makes a tensor whose shape depends on values, draws from
@@ -183,7 +184,6 @@ class CompiledELBO(ELBOModule):
             *((v.shape, v.stride(), v.dtype, v.device) if isinstance(v, Tensor) else v for v in leaves),
             *(frozen(space.get(name)) for space, name in self._attributes),
             *((tensor.requires_grad, tensor.dtype, tensor.device) for *_, tensor in self._tensors),
-            frozen(self.elbo.site_weights),
             torch.get_default_dtype(),
         )
 

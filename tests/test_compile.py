@@ -175,7 +175,6 @@ LAYERS = {
         nn.Linear(5, 3),
     ),
     "tied": lambda: tied(nn.Linear(5, 5)),
-    "gaussian dropout": lambda: nn.Sequential(vbd.noise.GaussianDropout(nn.Linear(5, 4)), nn.Linear(4, 3)),
 }
 
 
