@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
@@ -53,7 +54,9 @@ def counted(module, out):
         (lambda module, out: out * (next(CALLS) + 1), "other numbers"),
         (lambda module, out: out if next(CALLS) % 2 else out.exp(), "other steps"),
         (lambda module, out: out * float(module.factor), "other numbers"),
-        (lambda module, out: out * torch.tensor([float(next(CALLS))]), "outside of torch|not those of its graph"),
+        (lambda module, out: out * torch.tensor([float(next(CALLS))]), "not those of its graph"),
+        (lambda module, out: out * torch.tensor([1 + 1e-6 * next(CALLS)]), "outside of torch"),
+        (lambda module, out: out if get_proxy_mode() is None else 2 * out, "not those of its graph"),
     ],
 )
 def test_what_is_found_out(act, reason):
