@@ -48,20 +48,15 @@ def train(setting: Setting, split: Split, options: argparse.Namespace) -> tuple[
         net = vbd.add_gates(net, setting.gates, inputs=split.x[:2].cpu())
     model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=len(split.x)).to(options.device)
     guide = vbd.VBDGuide(model, init_log_var=setting.init_log_var)
-    snapshots = Snapshots(setting.epochs)
-    start, end = 0.025 * setting.epochs, 0.1 * setting.epochs
-    warm_up = vbd.schedules.kl_ramp(start, end)
-
-    def kl_schedule(epoch: int, epochs: int) -> float:
-        """From 0 to 1 in the first tenth of the epochs, and to ``kl_weight`` at half of them."""
-        further = min(1.0, max(0.0, (epoch - end) / (epochs / 2 - end)))
-        return warm_up(epoch, epochs) * (1.0 + (setting.kl_weight - 1.0) * further)
-
+    epochs = setting.epochs
+    snapshots = Snapshots(epochs)
+    # the bound itself after a tenth of the epochs, and from half of them on more than it
+    kl_schedule = vbd.schedules.piecewise((0.025 * epochs, 0.0), (0.1 * epochs, 1.0), (0.5 * epochs, setting.kl_weight))
     vbd.fit(
         model,
         guide,
         vbd.Batches(split.x, split.y, batch_size=setting.batch_size),
-        epochs=setting.epochs,
+        epochs=epochs,
         lr=setting.lr,
         elbo=vbd.VBD_ELBO(site_weights=setting.site_weights),
         kl_schedule=kl_schedule,
