@@ -156,8 +156,8 @@ TABLES = [
             "compression_sparser": Column("weights / weights left, lower threshold", 1),
         },
         "Thresholds on log alpha of 3 and 2.5, on one training. The KL weight rises from 1 at epoch 20 to 1.4 at epoch "
-        "100; after 200 epochs the network of the weights left is trained for 15 more without noise. Every setting was chosen "
-        "by the error of variational Bayesian dropout on held-out data.",
+        "100; after 200 epochs the network of the weights left is trained for 15 more without noise. Every setting was "
+        "chosen by the error of variational Bayesian dropout on held-out data.",
     ),
 ]
 
