@@ -6,8 +6,8 @@
 
 On scikit-learn's data sets: a deterministic network, a deep ensemble of five, MC dropout, and the Laplace approximation
 (laplace-torch), each with its settings chosen by the likelihood of validation data within each split, and VBD as it
-comes. Prints a table for each data set, in which whatever beats VBD is marked, and a list of where VBD loses; saves the
-numbers and a figure.
+comes. Prints a table for each data set, in which whatever beats VBD is marked, and a list of where VBD loses; saves a
+figure, and the numbers after each run.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def compute(options: argparse.Namespace) -> dict[str, dict[str, list[Run]]]:
-    """The runs by data set and method, one for each split."""
+def compute(options: argparse.Namespace, numbers: Path) -> dict[str, dict[str, list[Run]]]:
+    """The runs by data set and method, one for each split, written to a file as they end."""
     work = [(p, m, seed) for p in options.data for seed in range(options.seeds) for m in options.methods]
     call = joblib.delayed(run)
     done = joblib.Parallel(n_jobs=min(options.jobs, len(work)), return_as="generator")(
@@ -58,6 +58,7 @@ def compute(options: argparse.Namespace) -> dict[str, dict[str, list[Run]]]:
     with tqdm(total=len(work), unit="run") as bar:
         for (problem, method, _), found in zip(work, done, strict=True):
             results[problem][method].append(found)
+            write(numbers, lambda path: path.write_text(json.dumps(results, indent=1)))
             bar.set_description(problem)
             bar.update()
     return results
@@ -65,7 +66,9 @@ def compute(options: argparse.Namespace) -> dict[str, dict[str, list[Run]]]:
 
 def main() -> None:
     options = parse()
-    results = compute(options)
+    name = "mnist" if options.data == ["mnist"] else "tables"
+    picture, numbers = options.out / f"{name}.png", options.out / f"{name}.json"
+    results = compute(options, numbers)
     ours = options.methods[0]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "pyro-ppl", "scikit-learn", "laplace-torch"))
     print(f"{options.seeds} splits, {options.device}, {packages}, {platform.machine()}\n")
@@ -74,9 +77,6 @@ def main() -> None:
     print(f"Mean +- standard deviation over splits; * better than {ours} beyond the 95% interval of the paired difference, "
           f"' better on average.\nRegression in units of the targets' standard deviation; overconf.: too sure above 0.\n\n"
           f"Where {ours} loses (*):\n{losses(results, ours)}\n")  # fmt: skip
-    name = "mnist" if options.data == ["mnist"] else "tables"
-    picture, numbers = options.out / f"{name}.png", options.out / f"{name}.json"
-    write(numbers, lambda path: path.write_text(json.dumps(results, indent=1)))
     drawing = figure(results, ours, f"{', '.join(options.data)}; {options.seeds} splits")
     write(picture, lambda path: drawing.savefig(path, dpi=110, format="png"))
     print(f"figure: {picture}, numbers: {numbers}")

@@ -13,81 +13,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import pyro
 import torch
+from compressing.figures import Snapshots, result_figure, training_figure
+from compressing.settings import SETTINGS, Setting
 from data import LOADERS, Split, load
-from matplotlib.ticker import StrMethodFormatter
+from reporting import write
 from torch import Tensor, nn
 
 import pyro_vbd as vbd
-from models import lenet_5_caffe, lenet_300_100, mlp, resnet
 
 #: Thresholds on log alpha of weights that are swept over.
 THRESHOLDS = (-5.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A network and how it is trained; chosen on validation data."""
-
-    network: Callable[[], nn.Module]
-    #: Behind which modules gates stand; None for weights alone.
-    gates: Any
-    epochs: int
-    batch_size: int
-    lr: float
-    #: The KL's weight at the end: 1 is the bound, more removes more.
-    kl_weight: float = 1.0
-    #: Factors of the gates' KL, by pattern of site names.
-    site_weights: Any = None
-    init_log_var: float = -10.0
-    fine_tuning: int = 10
-
-
-SETTINGS = {
-    ("digits", "mlp"): Setting(lambda: mlp(64, (100, 100), 10), nn.ReLU, 100, 50, 3e-3),
-    ("digits", "convnet"): Setting(lambda: small_convnet(), nn.ReLU, 60, 50, 3e-3),
-    ("mnist", "lenet-300-100"): Setting(lenet_300_100, None, 200, 200, 1.4e-3, 1.4),
-    ("mnist", "lenet-5"): Setting(lenet_5_caffe, nn.ReLU, 60, 100, 1e-3, site_weights={"*.1.weight": 20.0}),
-    ("cifar10", "resnet"): Setting(lambda: resnet(3), ["2", "*.body.2", "*.out"], 60, 100, 1e-3),
-}
-
-
-def small_convnet() -> nn.Module:
-    """Two convolutions and two layers for the digits' 8x8 pixels."""
-    return nn.Sequential(
-        nn.Conv2d(1, 20, 3), nn.ReLU(), nn.Conv2d(20, 30, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(120, 60), nn.ReLU(), nn.Linear(60, 10),
-    )  # fmt: skip
-
-
-class Snapshots:
-    """A callback: the first layer's mean weights without the removed ones, at some epochs."""
-
-    def __init__(self, epochs: int, count: int = 6) -> None:
-        # close together at first, when most happens
-        self.wanted = sorted({max(1, round(epochs ** (k / (count - 1)))) for k in range(count)})
-        self.pictures: dict[int, Tensor] = {}
-        self.kept: dict[int, float] = {}
-
-    def __call__(self, run: vbd.Fit) -> None:
-        if run.epoch not in self.wanted:
-            return
-        site = next(iter(run.guide.log_alpha()))
-        mask = vbd.masks(run.guide)[site]
-        self.pictures[run.epoch] = (run.guide.median()[site] * mask).cpu()
-        self.kept[run.epoch] = float(mask.mean())
 
 
 def split_off(split: Split) -> tuple[Split, Split]:
@@ -105,20 +48,15 @@ def train(setting: Setting, split: Split, options: argparse.Namespace) -> tuple[
         net = vbd.add_gates(net, setting.gates, inputs=split.x[:2].cpu())
     model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=len(split.x)).to(options.device)
     guide = vbd.VBDGuide(model, init_log_var=setting.init_log_var)
-    snapshots = Snapshots(setting.epochs)
-    start, end = 0.025 * setting.epochs, 0.1 * setting.epochs
-    warm_up = vbd.schedules.kl_ramp(start, end)
-
-    def kl_schedule(epoch: int, epochs: int) -> float:
-        """From 0 to 1 in the first tenth of the epochs, and to ``kl_weight`` at half of them."""
-        further = min(1.0, max(0.0, (epoch - end) / (epochs / 2 - end)))
-        return warm_up(epoch, epochs) * (1.0 + (setting.kl_weight - 1.0) * further)
-
+    epochs = setting.epochs
+    snapshots = Snapshots(epochs)
+    # the bound itself after a tenth of the epochs, and from half of them on more than it
+    kl_schedule = vbd.schedules.piecewise((0.025 * epochs, 0.0), (0.1 * epochs, 1.0), (0.5 * epochs, setting.kl_weight))
     vbd.fit(
         model,
         guide,
         vbd.Batches(split.x, split.y, batch_size=setting.batch_size),
-        epochs=setting.epochs,
+        epochs=epochs,
         lr=setting.lr,
         elbo=vbd.VBD_ELBO(site_weights=setting.site_weights),
         kl_schedule=kl_schedule,
@@ -136,59 +74,6 @@ def error(net: nn.Module, x: Tensor, y: Tensor) -> float:
     net.eval()
     wrong = sum(int((net(a).argmax(-1) != b).sum()) for a, b in vbd.Batches(x, y, batch_size=1000, shuffle=False))
     return 100.0 * wrong / len(y)
-
-
-def training_figure(snapshots: Snapshots, shape: torch.Size, count: int = 8) -> plt.Figure:
-    """The first layer as training goes on: kernels, or the weights of units as images; white is removed."""
-    last = list(snapshots.pictures.values())[-1]
-    strongest = last.flatten(1).norm(dim=1).argsort(descending=True)[:: max(1, len(last) // (2 * count))][:count]
-    figure, axes = plt.subplots(
-        len(snapshots.pictures), len(strongest), figsize=(1.1 * len(strongest) + 1.2, 1.15 * len(snapshots.pictures)),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for line, (epoch, weights) in zip(axes, snapshots.pictures.items(), strict=True):
-        for axis, unit in zip(line, strongest, strict=True):
-            image = weights[unit]
-            image = image.mean(0) if image.dim() == 3 else image.view(-1, *shape[-2:]).mean(0)
-            limit = float(image.abs().max()) or 1.0
-            axis.imshow(image, cmap="RdBu", vmin=-limit, vmax=limit)
-            axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(f"epoch {epoch}\n{100 * snapshots.kept[epoch]:.3g}% kept", rotation=0, ha="right", va="center")
-    figure.suptitle("First layer: mean weights, those with log alpha > 3 removed")
-    return figure
-
-
-def result_figure(guide: vbd.VBDGuide, swept: Any, chosen: Any, marks: dict[str, tuple[float, float]]) -> plt.Figure:
-    """Where log alpha lies, and error against ratio over thresholds."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    gates = {site for site, value in guide.log_alpha().items() if value.dim() == 1}
-    for label, is_gate in (("weights", False), ("gates", True)):
-        values = [value.flatten() for site, value in guide.log_alpha().items() if (site in gates) == is_gate]
-        if values:
-            left.hist(torch.cat(values).clamp(-12, 25).cpu().numpy(), bins=75, histtype="step", density=True, label=label)
-    left.axvline(chosen.threshold, color="grey", linestyle=":", label="threshold picked")
-    left.set(yscale="log", xlabel=r"$\log\alpha$, clipped", ylabel="density", title="Dropout rates")
-    left.legend(frameon=False)
-    ratios = [point.ratio for point in swept.points]
-    right.plot(ratios, [100 * point.error for point in swept.points], marker=".", label="validation, by threshold")
-    right.axhline(100 * swept.full_error, color="grey", linestyle=":", label="validation, nothing removed")
-    for label, (ratio, value) in marks.items():
-        right.plot([ratio], [value], marker="o", linestyle="none", label=label)
-    right.set(xscale="log", yscale="log", xlabel="weights and gates over those that are kept", ylabel="error, %")
-    for axis in (right.xaxis, right.yaxis):
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
-    right.tick_params(axis="both", which="minor", labelsize="small")
-    right.set_title("What removal costs")
-    right.legend(frameon=False)
-    return figure
-
-
-def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Write a file whole: under another name first."""
-    temporary = path.with_name(f".{path.name}")
-    save(temporary)
-    os.replace(temporary, path)
 
 
 def export(small: nn.Module, x: Tensor, path: Path) -> dict[str, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 
-__all__ = ["Schedule", "constant", "kl_ramp", "linear_decay"]
+__all__ = ["Schedule", "constant", "kl_ramp", "linear_decay", "piecewise"]
 
 #: ``schedule(epoch, epochs) -> multiplier``, with epochs counted from 0.
 Schedule = Callable[[int, int], float]
@@ -44,3 +46,26 @@ def linear_decay(start: float = 0.0) -> Schedule:
     if not 0 <= start < 1:
         raise ValueError(f"a decay that starts at the fraction {start} of the run never happens: use 0 <= start < 1")
     return lambda epoch, epochs: min(1.0, (1.0 - epoch / epochs) / (1.0 - start))
+
+
+def piecewise(*points: tuple[float, float]) -> Schedule:
+    """Straight lines between points ``(epoch, multiplier)``; before the first and after the last it stays.
+
+    ``piecewise((5, 0), (20, 1), (100, 1.4))`` warms the KL up and goes on beyond the bound, which removes more weights.
+
+    Raises:
+        ValueError: for no points, epochs that do not rise, or a number that is not finite.
+    """
+    if not points or not all(math.isfinite(number) for point in points for number in point):
+        raise ValueError(f"a piecewise schedule needs points of finite numbers, and got {points}: use (epoch, multiplier)")
+    for (earlier, _), (later, _) in pairwise(points):
+        if not earlier < later:
+            raise ValueError(f"the epochs of a piecewise schedule rise, and {later} follows on {earlier}: sort the points")
+
+    def line(epoch: int, epochs: int) -> float:
+        for (start, before), (end, after) in pairwise(points):
+            if start <= epoch < end:
+                return before + (after - before) * (epoch - start) / (end - start)
+        return points[0][1] if epoch < points[0][0] else points[-1][1]
+
+    return line

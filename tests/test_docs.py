@@ -1,11 +1,13 @@
 """Every code block of the documentation runs, those of a page one after the other."""
 
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+import pyro_vbd as vbd
 from pyro_vbd.priors import evidence, optimum
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -22,3 +24,40 @@ def test_page(page, monkeypatch, tmp_path):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
         with torch.device("cpu"):
             exec(compile(block, str(page), "exec"), space)
+
+
+@pytest.mark.parametrize("module", [vbd, vbd.priors, vbd.noise], ids=lambda module: module.__name__)
+def test_each_public_name_has_its_place_in_the_reference(module):
+    text = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    named = set(re.findall(r"[\w.]+", text))
+    names = {name for name in module.__all__ if not name.startswith("__") and name not in {"noise", "priors"}}
+    assert {name for name in names if name not in named and not any(n.endswith(f".{name}") for n in named)} == set()
+
+
+def test_docstrings_become_markdown():
+    pytest.importorskip("griffe")
+    spec = importlib.util.spec_from_file_location("docstring_markup", DOCS / "extensions" / "docstring_markup.py")
+    markup = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(markup)
+    docstring = """Of :math:`a_b` and ``c``.
+
+    .. math:: x = 1, \\\\
+        y = 2
+
+    See :func:`~pyro_vbd.fit` and :class:`torch.Tensor`. ::
+
+        code(1)
+            .deeper
+    """
+    assert markup.as_markdown(docstring).split("\n") == [
+        r"Of \(a_b\) and `c`.",
+        "",
+        r"    \[x = 1, \\ y = 2\]",
+        "",
+        "    See [`fit`][pyro_vbd.fit] and `torch.Tensor`.",
+        "",
+        "    ```python",
+        "    code(1)",
+        "        .deeper",
+        "    ```",
+    ]

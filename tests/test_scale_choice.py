@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import AffineTransform
 
 import pyro_vbd as vbd
 from pyro_vbd.hierarchy import find_hierarchy
@@ -77,6 +78,29 @@ def test_a_link_has_an_optimum_of_its_own_and_no_closed_form(scale_posterior):
         assert rule.optimum.func is not find_optimum(dist.HalfCauchy, "scale")
     else:
         assert rule == Exact(None)
+
+
+def test_a_closed_form_is_not_that_of_what_a_link_makes_of_gamma(float64):
+    """gamma ~ Exponential, and twice gamma is the variance: the evidence of an exponential variance is another."""
+    twice = AffineTransform(0.0, 2.0)
+
+    def model():
+        gamma = pyro.sample("gamma", dist.Exponential(torch.ones(3)).to_event(1), infer={"link": twice})
+        w = pyro.sample("w", dist.Normal(0.0, twice(gamma).sqrt()).to_event(1), infer={"init": torch.ones(3)})
+        return w.sum()
+
+    def plain():
+        gamma = pyro.sample("gamma", dist.Exponential(torch.full((3,), 0.5)).to_event(1))
+        w = pyro.sample("w", dist.Normal(0.0, gamma.sqrt()).to_event(1), infer={"init": torch.ones(3)})
+        return w.sum()
+
+    kls = []
+    for statement, evidence in ((model, None), (plain, find_evidence(dist.Exponential, "variance"))):
+        assert rules(statement, "exact")["gamma"] == Exact(evidence)
+        guide = vbd.VBDGuide(statement, scale_posterior="exact")
+        guide()
+        kls.append(vbd.VBD_ELBO().terms(statement, guide).kl)
+    torch.testing.assert_close(*kls, rtol=1e-6, atol=1e-6)
 
 
 def test_the_first_stated_goes_first_among_factors_of_one_size():

@@ -1,6 +1,6 @@
 import pytest
 
-from pyro_vbd.schedules import constant, kl_ramp, linear_decay
+from pyro_vbd.schedules import constant, kl_ramp, linear_decay, piecewise
 
 
 def test_kl_ramp_is_that_of_molchanov():
@@ -21,6 +21,20 @@ def test_linear_decay_is_that_of_molchanov():
 
 def test_constant():
     assert constant(3, 10) == 1.0
+
+
+def test_piecewise():
+    line = piecewise((5, 0.0), (20, 1.0), (100, 1.4))
+    found = [line(epoch, 200) for epoch in (0, 5, 8, 20, 60, 100, 199)]
+    assert found == pytest.approx([0, 0, 0.2, 1, 1.2, 1.4, 1.4])
+    assert [piecewise((5, 0), (20, 1))(e, 200) for e in range(30)] == [kl_ramp(5, 20)(e, 200) for e in range(30)]
+    assert piecewise((3, 2.0))(7, 10) == 2.0
+
+
+@pytest.mark.parametrize("points", [(), ((0, float("nan")),), ((3, 0.0), (3, 1.0)), ((3, 0.0), (1, 1.0))])
+def test_a_piecewise_schedule_of_bad_points(points):
+    with pytest.raises(ValueError, match="piecewise schedule"):
+        piecewise(*points)
 
 
 def test_bad_input():

@@ -23,6 +23,7 @@ from pyro_vbd.priors import (
     register_evidence,
     register_optimum,
 )
+from pyro_vbd.priors.spike_and_slab import two_point_evidence
 from pyro_vbd.testing import CHECKS, check_prior
 
 DRAWS = 50_000
@@ -190,6 +191,30 @@ def test_a_wrong_evidence_is_caught(name):
     register_evidence(Plain, "variance")(lambda h, s, n: WRONG_EVIDENCE[name](*right_evidence(h, s, n)))
     with pytest.raises(AssertionError, match=r"Variance\(\): the (registered|bound)"):
         only("exact", Variance())
+
+
+class Coin(positive.TwoPoint):
+    pass
+
+
+class TwoVariances(HierarchicalPrior):
+    on = "variance"
+
+    def hyperprior(self, like):
+        return Coin(like.new_tensor(1e-4), like.new_tensor(1.0), like.new_tensor(0.3), validate_args=False)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.5])
+def test_a_bound_above_what_a_delta_can_reach_is_caught(error):
+    """Of a discrete gamma, which quadrature cannot tell, the bound alone is checked."""
+    register_evidence(Coin, "variance")(
+        lambda *group: (two_point_evidence(*group)[0] + error, two_point_evidence(*group)[1])
+    )
+    if not error:
+        assert only("exact", TwoVariances()) is None
+        return
+    with pytest.raises(AssertionError, match=r"the bound of w\.gamma is 0\.\d+ too high"):
+        only("exact", TwoVariances())
 
 
 class Unnormalised(Plain):

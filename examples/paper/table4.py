@@ -8,7 +8,14 @@ from __future__ import annotations
 from functools import partial
 
 import pyro_vbd as vbd
-from examples.paper import dense, magnitude_pruning, network_surgery, soft_weight_sharing, variational_sparsity
+from examples.paper import (
+    dense,
+    magnitude_pruning,
+    network_surgery,
+    soft_weight_sharing,
+    strong_sparsity,
+    variational_sparsity,
+)
 from examples.paper.cell import Column, Method, Table
 from examples.paper.runner import main
 
@@ -104,6 +111,24 @@ METHODS = {
     ),
 }
 
+#: Chosen by the error on held-out data of VBD, seed 0.
+STRONG = {
+    FC: {
+        "epochs": 200, "batch_size": 200, "lr": 1.4e-3, "kl": [[5, 0.0], [20, 1.0], [100, 1.4]], "init_log_var": -10.0,
+        "threshold": 3.0, "sparser_threshold": 2.5, "fine_tuning": 15, "fine_tuning_lr": 1e-3,
+    }
+}  # fmt: skip
+
+STRONG_METHODS = {
+    "vd": Method("Variational dropout", partial(strong_sparsity.train, prior=vbd.priors.LogUniform()), STRONG),
+    "vbd": Method(
+        "Variational Bayesian dropout",
+        partial(strong_sparsity.train, prior=vbd.priors.GaussianUniform()),
+        STRONG,
+        {FC: {"error": 1.67, "compression": 66, "error_sparser": 1.76, "compression_sparser": 81}},
+    ),
+}
+
 TABLES = [
     Table(
         "4",
@@ -117,7 +142,23 @@ TABLES = [
             "sparsity": Column("removed by layer, %", 1),
         },
         "Weights are counted without biases. Variational rows: the protocol of Molchanov et al. 2017 for both priors.",
-    )
+    ),
+    Table(
+        "4-strong",
+        "Weights removed from LeNet-300-100, trained for it: a KL past the bound, and fine-tuning",
+        "mnist",
+        (FC,),
+        STRONG_METHODS,
+        {
+            "error": Column("error %"),
+            "compression": Column("weights / weights left", 1),
+            "error_sparser": Column("error %, lower threshold"),
+            "compression_sparser": Column("weights / weights left, lower threshold", 1),
+        },
+        "Thresholds on log alpha of 3 and 2.5, on one training. The KL weight rises from 1 at epoch 20 to 1.4 at epoch "
+        "100; after 200 epochs the network of the weights left is trained for 15 more without noise. Every setting was "
+        "chosen by the error of variational Bayesian dropout on held-out data.",
+    ),
 ]
 
 if __name__ == "__main__":

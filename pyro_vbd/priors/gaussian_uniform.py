@@ -107,5 +107,5 @@ def uniform_evidence(hyperprior: Any, sum_of_squares: Tensor, count: float | Ten
     slope = (2.0 * math.pi / sum_of_squares).sqrt() * (torch.special.erfc(z_high) - torch.special.erfc(z_low))
     slope = slope / (hyperprior.high - hyperprior.low)
     # differences of nearly equal numbers: left to quadrature
-    sound = (rest > 1e-6) & (upper > 1e-250) & (lower < 0.999 * upper)
+    sound = (upper > 1e-250) & (lower < 0.999 * upper)
     return torch.where(sound, size.log(), nothing), torch.where(sound, slope / size, nothing)

@@ -72,7 +72,7 @@ def test_checkpoints_of_another_configuration_are_not_gone_on_from(tmp_path):
 
 
 def test_checkpoints_go_only_when_the_record_is_written(folder, monkeypatch):
-    (four,) = table4.TABLES
+    four, *_ = table4.TABLES
     chosen = options(four, folder, "--only", "original", "--sizes", "lenet-300-100", "--epochs", "1")
     with monkeypatch.context() as patch:
         patch.setattr(Results, "add", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
@@ -160,7 +160,7 @@ def test_killed_and_started_again_it_ends_where_it_would_have(folder):
 )
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, epochs):
-    (made,) = program.TABLES
+    made, *_ = program.TABLES
     size = made.sizes[0]
     name = made.cells([0])[0].table
 
@@ -199,7 +199,7 @@ def test_jobs_are_processes_that_share_the_cells(folder):
 
 
 def test_seeds_differ_and_repeat(folder):
-    (four,) = table4.TABLES
+    four, *_ = table4.TABLES
     found = []
     for where, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         chosen = options(four, folder, "--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1", "--first-seed", seed)
@@ -217,7 +217,7 @@ def test_compile_reaches_fit(folder, monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr("pyro_vbd.fit", fit)
-    (four,) = table4.TABLES
+    four, *_ = table4.TABLES
     wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1"]
     run_cells(four, options(four, folder, *wish))
     assert seen["compile"] is False

@@ -10,6 +10,7 @@ import torch
 from scipy import special, stats
 
 from pyro_vbd.priors import SpikeAndSlab
+from pyro_vbd.priors.spike_and_slab import two_point_variance
 from pyro_vbd.testing import check_prior
 from tests.priors.families import FamilyTests, as_numpy, as_tensor, at
 
@@ -96,3 +97,13 @@ def test_the_exact_posterior_is_the_probability_of_the_slab():
     np.testing.assert_allclose(as_numpy(exact.log_prob(as_tensor(np.full(9, 4.0))).exp()), expected, rtol=1e-6)
     share = as_numpy((exact.sample((20_000,)) > 1).double().mean(0))
     assert (abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / 20_000) + 1e-3).all()
+
+
+@pytest.mark.parametrize("n", [1.0, 7.0])
+@pytest.mark.parametrize("probability", [0.01, 0.5, 0.99])
+def test_a_group_is_in_the_slab_from_the_sum_that_the_formula_names(probability, n):
+    """S (1/s0^2 - 1/s1^2) = n log(s1^2/s0^2) + 2 log((1 - pi)/pi), where both have the same weight."""
+    hyperprior = at(SpikeAndSlab(0.1, 2.0, probability), dtype=torch.float64)
+    edge = (n * math.log(400.0) + 2 * math.log((1 - probability) / probability)) / (100.0 - 0.25)
+    found = two_point_variance(hyperprior, as_tensor([0.999 * edge, 1.001 * edge]).clamp_min(0.0), n)
+    np.testing.assert_allclose(as_numpy(found), [0.01, 4.0] if edge > 0 else [4.0, 4.0])

@@ -1,0 +1,40 @@
+"""Table 4-strong: two thresholds on one training, each fine-tuned under its mask."""
+
+import torch
+
+import pyro_vbd as vbd
+from examples.paper import strong_sparsity, table4
+from examples.paper.cell import Cell, Job
+from examples.paper.splits import Splits
+from tests.digits import digits
+
+
+def job(folder, device, held_out, **changes):
+    x, y, x_test, y_test = digits(device)
+    images = [torch.nn.functional.interpolate(part.view(-1, 1, 8, 8), size=(28, 28)) for part in (x, x_test)]
+    recipe = dict(table4.STRONG["lenet-300-100"], epochs=10, batch_size=50, lr=4e-3, kl=[[1, 0.0], [3, 1.0], [5, 1.4]])
+    recipe["fine_tuning"] = 1
+    validation = (images[1][:100], y_test[:100]) if held_out else (None, None)
+    data = Splits(images[0], y, images[1], y_test, *validation)
+    return Job(Cell("4-strong", "vbd", "lenet-300-100", 0), {**recipe, **changes}, data, folder)
+
+
+def test_two_thresholds_and_what_fine_tuning_does(tmp_path, device):
+    found = strong_sparsity.train(job(tmp_path, device, held_out=True), vbd.priors.GaussianUniform())
+    assert found["compression_sparser"] > found["compression"] > 1.5
+    assert found["error"] < 20.0
+    assert found["error"] <= found["error_before"]
+    assert found["picked"]["error"] == found["error"]
+    assert {"validation_error", "validation_error_sparser"} <= set(found)
+
+
+def test_the_kl_goes_past_the_bound(tmp_path, device):
+    """More of it removes more."""
+    ratios = []
+    for name, last in (("bound", 1.0), ("more", 3.0)):
+        torch.manual_seed(0)
+        chosen = job(tmp_path / name, device, held_out=False, kl=[[1, 0.0], [3, 1.0], [5, last]])
+        found = strong_sparsity.train(chosen, vbd.priors.GaussianUniform())
+        assert "picked" not in found  # nothing is held out
+        ratios.append(found["compression"])
+    assert ratios[1] > 1.2 * ratios[0]
