@@ -98,6 +98,14 @@ def test_finite_with_finite_gradients_at_dead_and_at_certain_weights(prior, dtyp
         assert all(g.isfinite().all() for g in torch.autograd.grad(kl.sum(), (loc, log_var))), name
 
 
+@PRIORS
+def test_finite_where_one_over_alpha_is_beyond_all_numbers(prior):
+    log_var = torch.tensor([-200.0, -88.0], requires_grad=True)
+    loc = torch.full_like(log_var, 30.0, requires_grad=True)
+    kl = kl_at_optimum(loc, log_var, 0.0, 1e3, prior)
+    assert all(value.isfinite().all() for value in (kl, *torch.autograd.grad(kl.sum(), (loc, log_var))))
+
+
 def test_a_mean_of_zero_costs_nothing_at_the_optimum():
     kl = kl_at_optimum(torch.zeros(61), torch.linspace(-40, 6, 61), 0.0, 1e3)
     assert_close(kl, torch.zeros(61), rtol=0, atol=1e-6)
