@@ -45,6 +45,7 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=int, help="of each run; default: 1 with several jobs or digits, else as torch does"
     )
+    parser.add_argument("--compile", action="store_true", help="train by compiled steps: pays in long runs")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/compare_priors"))
     parser.add_argument("--validate", action="store_true", help="evaluate on a sixth of the training set instead")
@@ -76,7 +77,7 @@ def compute(options: argparse.Namespace, plan: Plan) -> dict[str, list[Run]]:
 def main() -> None:
     options = parse()
     setting = SETTINGS[options.data]
-    plan = Plan(options.epochs or setting.epochs, setting.batch_size, setting.lr)
+    plan = Plan(options.epochs or setting.epochs, setting.batch_size, setting.lr, options.compile)
     results = compute(options, plan)
     split, foreign = data_of(options.data, options.data_dir, options.validate)
     strange = f"classes {setting.held_out}, held out of a second training," if setting.held_out else "grey CIFAR-10"

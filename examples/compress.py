@@ -62,6 +62,7 @@ def train(setting: Setting, split: Split, options: argparse.Namespace) -> tuple[
         kl_schedule=kl_schedule,
         lr_schedule=vbd.schedules.linear_decay(),
         callbacks=[snapshots],
+        compile=options.compile,
         checkpoint=options.out / f"{name_of(options)}.checkpoint" if options.resume else None,
     )
     return model, guide, snapshots
@@ -104,6 +105,7 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--max-loss", type=float, default=0.1, help="accuracy that may be lost, in points, on validation data"
     )
+    parser.add_argument("--compile", action="store_true", help="train by a compiled step: pays in long runs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--seed", type=int, default=0)

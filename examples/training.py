@@ -22,6 +22,7 @@ class Plan:
     epochs: int
     batch_size: int
     lr: float
+    compile: bool = False
 
 
 def train_bayesian(model: Any, x: Tensor, y: Tensor, plan: Plan, **options: Any) -> tuple[vbd.VBDGuide, float]:
@@ -36,6 +37,7 @@ def train_bayesian(model: Any, x: Tensor, y: Tensor, plan: Plan, **options: Any)
         lr=plan.lr,
         kl_schedule=vbd.schedules.kl_ramp(plan.epochs // 10, plan.epochs // 2),
         lr_schedule=vbd.schedules.linear_decay(0.5),
+        compile=plan.compile,
         progress=False,
         **options,
     )

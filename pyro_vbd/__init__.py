@@ -8,6 +8,8 @@ from pyro_vbd.arviz import to_arviz as to_arviz
 from pyro_vbd.batches import Batches as Batches
 from pyro_vbd.checkpoint import load_checkpoint as load_checkpoint
 from pyro_vbd.checkpoint import save_checkpoint as save_checkpoint
+from pyro_vbd.compile import CompiledELBO as CompiledELBO
+from pyro_vbd.compile import compile as compile
 from pyro_vbd.compression import compress as compress
 from pyro_vbd.compression import cut as cut
 from pyro_vbd.compression import fine_tune as fine_tune
@@ -45,6 +47,7 @@ __all__ = [
     "VBD_ELBO",
     "Batches",
     "Classifier",
+    "CompiledELBO",
     "ELBOTerms",
     "Fit",
     "Gate",
@@ -55,6 +58,7 @@ __all__ = [
     "VBDGuide",
     "__version__",
     "add_gates",
+    "compile",
     "compress",
     "cut",
     "fine_tune",

@@ -12,7 +12,7 @@ import torch
 from pyro.infer.elbo import ELBO
 from torch import Tensor
 
-from pyro_vbd.paired_traces import check_pair, local_sites, paired_traces
+from pyro_vbd.paired_traces import check_pair, estimator_by_site, paired_traces
 from pyro_vbd.parameters import LocalParameters
 from pyro_vbd.site_kl import site_kls
 
@@ -43,6 +43,10 @@ class ELBOTerms:
         """The sum over sites: a sum over weights, never a mean. Not weighted."""
         return sum(self.kl_by_site.values(), start=torch.zeros_like(self.log_likelihood))
 
+    def report(self) -> Tensor:
+        """One vector: the loss (minus the bound), the log-likelihood, and the KL of each site."""
+        return torch.stack([-self.elbo, self.log_likelihood, *self.kl_by_site.values()])
+
 
 class VBD_ELBO(ELBO):
     r"""The evidence lower bound of variational Bayesian dropout.
@@ -60,8 +64,9 @@ class VBD_ELBO(ELBO):
     Args:
         kl_weight: beta; may be assigned between steps (KL warm-up).
         num_particles: draws of q whose mean the estimate is.
-        estimator: ``"local"`` samples the outputs of linear maps (local reparameterisation), ``"weights"`` the weights;
-            or a dict of patterns of site names to these, where the first that matches counts and ``"local"`` is the rest.
+        estimator: ``"local"`` samples the outputs of linear maps (local reparameterisation), ``"weights"`` the weights,
+            once a batch, ``"flipout"`` the same with signs of its own for each datum (:mod:`pyro_vbd.flipout`); or a dict
+            of patterns of site names to these, where the first that matches counts and ``"local"`` is the rest.
         vectorize_particles: run the particles at once, in a plate to the left of the model's.
         max_plate_nesting: how deep the model's plates are nested; found out by default.
         hyperprior_constant: whether to count the constant log(b - a) of a uniform hyperprior.
@@ -90,7 +95,7 @@ class VBD_ELBO(ELBO):
                 raise ValueError(f"{name}={weight} weighs the KL: use a number >= 0, and 1 for the bound itself")
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles} leaves nothing to average: use 1 or more")
-        self._is_local = local_sites(estimator)
+        self._estimator_of = estimator_by_site(estimator)
         super().__init__(num_particles, max_plate_nesting, vectorize_particles=vectorize_particles)
         self.kl_weight, self.estimator, self.hyperprior_constant = kl_weight, estimator, hyperprior_constant
 
@@ -131,4 +136,4 @@ class VBD_ELBO(ELBO):
         return loss.item()
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
-        return paired_traces(model, guide, args, kwargs, self._is_local)
+        return paired_traces(model, guide, args, kwargs, self._estimator_of)

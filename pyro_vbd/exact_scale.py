@@ -132,12 +132,13 @@ class ExactScale(dist.TorchDistribution):
         """Log Z and E[1/v] of every group."""
         if self._solution is None:
             if self._evidence is None:
-                log_z = torch.full_like(self._total, torch.nan)
-                precision = log_z.clone()
+                log_z, precision = torch.empty_like(self._total), torch.empty_like(self._total)
+                open_ones = torch.arange(self._total.numel(), device=self._total.device)
             else:
                 parts = self._evidence(self._hyperprior, self._total, self._count)
                 log_z, precision = (part.expand(self._total.shape).clone() for part in parts)
-            for where in (log_z.isnan() | precision.isnan()).flatten().nonzero().squeeze(1).split(_CHUNK):
+                open_ones = (log_z.isnan() | precision.isnan()).flatten().nonzero().squeeze(1)
+            for where in open_ones.split(_CHUNK):
                 curve, transform = self._curve(where, 160)
                 log_z.view(-1)[where] = curve.log_integral()
                 precision.view(-1)[where] = curve.expectation(-self._variance(transform(curve.x)).log())

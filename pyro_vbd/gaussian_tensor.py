@@ -11,15 +11,15 @@ without a rule gets one draw of the weight, the same at every use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["GaussianTensor", "Rule"]
+__all__ = ["GaussianTensor", "Rule", "drawn", "is_learned"]
 
 #: ``rule(func, args, kwargs)``: the sampled output, or NotImplemented where the case has no closed form.
 Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any]], Any]
@@ -35,6 +35,9 @@ class GaussianTensor(Tensor):
         loc: means.
         variance: variances, of the same shape.
     """
+
+    #: What is done in a function of torch, by function; a subclass has its own.
+    rules: ClassVar[Mapping[Any, Rule]]
 
     loc: Tensor
     variance: Tensor
@@ -56,6 +59,7 @@ class GaussianTensor(Tensor):
         self.loc, self.variance = loc, variance
         self._parent, self._derive = parent, derive
         self._value: Tensor | None = None
+        self._deviation: Tensor | None = None
         #: Names of the functions that read it or a tensor derived from it; empty where nothing has.
         self.used = set() if parent is None else parent.used
         if loc.requires_grad:
@@ -64,17 +68,27 @@ class GaussianTensor(Tensor):
 
     def derive(self, linear: Callable[[Tensor], Tensor], linear_in_variance: Callable[[Tensor], Tensor]) -> GaussianTensor:
         """The Gaussian tensor that an elementwise linear map or a view makes of this one; it shares this one's draw."""
-        return GaussianTensor(linear(self.loc), linear_in_variance(self.variance), self, linear)
+        return type(self)(linear(self.loc), linear_in_variance(self.variance), self, linear)
 
     def draw(self) -> Tensor:
         """One sample of the whole tensor, the same one at every call, shared with every tensor derived from it."""
         if self._value is None:
             with torch.enable_grad():  # the first reader may be under no_grad, a later one not
                 if self._parent is None or self._derive is None:
-                    self._value = sample_output(self.loc, self.variance)
+                    deviation = self._deviation
+                    self._value = sample_output(self.loc, self.variance) if deviation is None else self.loc + deviation
                 else:
                     self._value = self._derive(self._parent.draw())
         return self._value
+
+    def deviation(self) -> Tensor:
+        """A sample minus the mean, without the rounding of the difference; the same one at every call."""
+        if self._parent is not None and self._derive is not None:
+            return self._derive(self._parent.deviation())
+        if self._deviation is None:
+            with torch.enable_grad():
+                self._deviation = sample_output(torch.zeros_like(self.loc), self.variance)
+        return self._deviation
 
     @property
     def is_drawn(self) -> bool:
@@ -92,7 +106,7 @@ class GaussianTensor(Tensor):
                 return func(*args, **kwargs)
         output = NotImplemented
         gaussians = _gaussians(args, kwargs)
-        rule = _RULES.get(func)
+        rule = cls.rules.get(func)
         # noise of its own beside a draw that has been read (a norm of the weight, a mask set in place) would not fit it
         if rule is not None and not any(leaf.is_drawn for leaf in gaussians):
             output = rule(func, args, kwargs)
@@ -129,7 +143,7 @@ def drawn(value: Any) -> Any:
     return value.draw() if isinstance(value, GaussianTensor) else value
 
 
-def _is_learned(value: Any) -> bool:
+def is_learned(value: Any) -> bool:
     """Whether it is known to be no data: rows of another weight or of a parameter would share this weight's noise."""
     return isinstance(value, GaussianTensor | nn.Parameter) or hasattr(value, "unconstrained")  # of pyro.param
 
@@ -153,7 +167,7 @@ def linear_in_weight(*signature: str) -> Rule:
         rest = args[len(signature) :]
         weight, bias = named.get("weight"), named.get("bias")
         inputs = [name for name in named if name.startswith("input")]
-        if not isinstance(weight, GaussianTensor) or any(_is_learned(named[name]) for name in inputs):
+        if not isinstance(weight, GaussianTensor) or any(is_learned(named[name]) for name in inputs):
             return NotImplemented
         means, variances = dict(named), dict(named)
         for name in inputs:
@@ -174,7 +188,7 @@ def linear_in_weight(*signature: str) -> Rule:
 
 
 def _matmul(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    if kwargs or not any(isinstance(factor, GaussianTensor) for factor in args) or all(map(_is_learned, args)):
+    if kwargs or not any(isinstance(factor, GaussianTensor) for factor in args) or all(map(is_learned, args)):
         return NotImplemented
     left, right = args
     if isinstance(right, GaussianTensor):
@@ -215,7 +229,7 @@ def _product(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     shape = torch.broadcast_shapes(weight.loc.shape, getattr(factor, "shape", ()))
     if shape == weight.loc.shape:  # the same weights in other units: still one draw
         return weight.derive(lambda value: value * factor, lambda var: var * square)
-    if _is_learned(factor) or (weight.loc.dim() == len(shape) and weight.loc.shape[0] == shape[0]):
+    if is_learned(factor) or (weight.loc.dim() == len(shape) and weight.loc.shape[0] == shape[0]):
         return NotImplemented  # no batch in front of the weight: it is met again inside one datum
     return sample_output(weight.loc * factor, weight.variance * square)
 
@@ -251,7 +265,7 @@ def _item(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any])
 
 _CONVOLUTION = linear_in_weight("input", "weight", "bias")
 
-_RULES: dict[Any, Rule] = {
+GaussianTensor.rules = {
     F.linear: _CONVOLUTION,
     F.bilinear: linear_in_weight("input1", "input2", "weight", "bias"),
     F.embedding: _embedding,

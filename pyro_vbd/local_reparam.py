@@ -23,6 +23,7 @@ class LocalReparam(Messenger):
 
     Args:
         where: which sites, by name. All by default.
+        kind: the tensor that they become.
 
     Note:
         A convolution, a sequence, a recurrence or a tied weight meets a weight more than once for one datum. Local noise is
@@ -31,16 +32,18 @@ class LocalReparam(Messenger):
         constant matrix multiplies before it meets the data, ``x @ (P @ w)``, sample the weight.
     """
 
-    def __init__(self, where: Callable[[str], bool] = lambda name: True) -> None:
+    def __init__(
+        self, where: Callable[[str], bool] = lambda name: True, kind: type[GaussianTensor] = GaussianTensor
+    ) -> None:
         super().__init__()
-        self._where = where
+        self._where, self._kind = where, kind
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or msg["value"] is not None or not self._where(msg["name"]):
             return
         posterior = gaussian_part(msg["fn"])
         if posterior is not None:
-            msg["value"] = GaussianTensor(posterior.loc, posterior.variance)
+            msg["value"] = self._kind(posterior.loc, posterior.variance)
             msg["done"] = True
 
 

@@ -46,9 +46,7 @@ class StochasticNetwork(nn.Module):
         #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these.
         self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
-        # only tied weights need looking for at every call
-        every = [*self.net.named_parameters(remove_duplicate=False), *self.net.named_buffers(remove_duplicate=False)]
-        self._is_tied = len({id(value) for _, value in every}) < len(every)
+        self._other_names = _other_names(self.net)
         rest = [n for n, _ in self.net.named_parameters() if n not in self.priors]
         logger.info("%s: Bayesian %s; not Bayesian %s", type(net).__name__, list(self.priors), rest)
 
@@ -90,7 +88,9 @@ class StochasticNetwork(nn.Module):
         return self._batched(lead, weights, rest, inputs, kwargs), max(len(lead) - 1, 1)
 
     def _call(self, weights: dict[str, Any], inputs: Any, kwargs: Mapping[str, Any]) -> Any:
-        return functional_call(self.net, weights, tuple(inputs), dict(kwargs), tie_weights=self._is_tied)
+        # torch's own tie_weights=True leaves a module that stands at two places with the value that it was lent
+        tied = {other: weights[name] for name, others in self._other_names.items() if name in weights for other in others}
+        return functional_call(self.net, {**weights, **tied}, tuple(inputs), dict(kwargs), tie_weights=False)
 
     def _batched(
         self, lead: torch.Size, weights: Mapping[str, Tensor], rest: Mapping[str, Tensor], inputs: Any, kwargs: Any
@@ -98,7 +98,7 @@ class StochasticNetwork(nn.Module):
         flat = {name: _flatten(value, lead, self._shapes[name]) for name, value in weights.items()}
 
         def once(parts: dict[str, Any]) -> Any:
-            drawn = {name: GaussianTensor(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
+            drawn = {name: type(weights[name])(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
             output = self._call({**rest, **drawn}, inputs, kwargs)
             for name, value in drawn.items():
                 if isinstance(value, GaussianTensor):
@@ -119,6 +119,16 @@ class StochasticNetwork(nn.Module):
             isinstance(module, nn.RNNBase) or (isinstance(module, _NormBase) and module.training)
             for module in self.net.modules()
         )
+
+
+def _other_names(net: nn.Module) -> dict[str, list[str]]:
+    """Where else a tensor stands that more than one module holds, by the name that ``named_parameters`` has for it."""
+    names: dict[int, list[str]] = {}
+    for path, module in net.named_modules():
+        own = {"recurse": False, "remove_duplicate": False}
+        for name, value in [*module.named_parameters(**own), *module.named_buffers(**own)]:
+            names.setdefault(id(value), []).append(f"{path}.{name}".lstrip("."))
+    return {first: others for first, *others in names.values() if others}
 
 
 def _is_packed(value: Any) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pyro.poutine as poutine
@@ -14,32 +17,37 @@ from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
 
 from pyro_vbd.exact_scale import CollapsedScales
+from pyro_vbd.flipout import FlipoutTensor
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.local_reparam import LocalReparam
 from pyro_vbd.parameters import SampleTrace
 from pyro_vbd.prototype import latent_sites, sample_sites
 
-__all__ = ["check_pair", "local_sites", "paired_traces"]
+__all__ = ["check_pair", "estimator_by_site", "paired_traces"]
 
-_IS_LOCAL = {"local": True, "weights": False}
+#: What a Gaussian site becomes, by estimator: a tensor that is sampled where it is used; or a draw.
+_TENSORS: Mapping[str, type[GaussianTensor] | None] = MappingProxyType(
+    {"local": GaussianTensor, "flipout": FlipoutTensor, "weights": None}
+)
 
 
-def local_sites(estimator: str | Mapping[str, str]) -> Callable[[str], bool]:
-    """Which sites an estimator samples by local reparameterisation, by name.
+def estimator_by_site(estimator: str | Mapping[str, str]) -> Callable[[str], str]:
+    """The estimator of each site, by name: that of the first pattern that matches, or ``"local"``.
 
     Raises:
-        ValueError: for a word other than ``"local"`` and ``"weights"``.
+        ValueError: for a word other than ``"local"``, ``"flipout"`` and ``"weights"``.
     """
     choices = {"*": estimator} if isinstance(estimator, str) else dict(estimator)
     for word in choices.values():
-        if word not in _IS_LOCAL:
-            raise ValueError(f"estimator {word!r} is unknown: use 'local' or 'weights'")
+        if word not in _TENSORS:
+            raise ValueError(f"estimator {word!r} is unknown: use 'local', 'flipout' or 'weights'")
 
-    def is_local(site: str) -> bool:
-        return next((_IS_LOCAL[word] for pattern, word in choices.items() if fnmatchcase(site, pattern)), True)
+    return partial(_first_match, choices)
 
-    return is_local
+
+def _first_match(choices: Mapping[str, str], site: str) -> str:
+    return next((word for pattern, word in choices.items() if fnmatchcase(site, pattern)), "local")
 
 
 def check_pair(model: Callable[..., Any], guide: Callable[..., Any]) -> None:
@@ -54,7 +62,7 @@ def check_pair(model: Callable[..., Any], guide: Callable[..., Any]) -> None:
 
 
 def paired_traces(
-    model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, is_local: Callable[[str], bool]
+    model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any, estimator: Callable[[str], str]
 ) -> tuple[poutine.Trace, poutine.Trace]:
     """Traces of the model and of the guide, with the log-probabilities of the observed sites alone.
 
@@ -63,7 +71,10 @@ def paired_traces(
         ValueError: where the model has a latent that the guide does not know, or (while Pyro's validation is on) an
             observed site has a shape that no plate declares.
     """
-    with LocalReparam(is_local), CollapsedScales():
+    with CollapsedScales(), ExitStack() as stack:
+        for word, kind in _TENSORS.items():
+            if kind is not None:
+                stack.enter_context(LocalReparam(lambda site, word=word: estimator(site) == word, kind))  # type: ignore[misc]
         guide_trace = SampleTrace()(guide).get_trace(*args, **kwargs)
     model_trace = SampleTrace()(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)

@@ -10,7 +10,6 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
@@ -20,6 +19,7 @@ from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.selection import Where
+from pyro_vbd.value_checks import check_values
 
 __all__ = ["Classifier", "Regressor", "SupervisedModel"]
 
@@ -69,8 +69,9 @@ class SupervisedModel(nn.Module, ABC):
             ValueError: for an empty batch, one larger than ``num_data``, inputs that are not finite, or targets that do
                 not fit the outputs. Values are looked at only while Pyro's validation is on, as it is by default.
         """
-        if is_validation_enabled():
-            _check_inputs(x)
+        for value in tree_leaves(x):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                check_values(_check_inputs, value)
         inputs = x if isinstance(x, tuple | list) else () if isinstance(x, Mapping) else (x,)
         outputs, lead = self.network.run(inputs, x if isinstance(x, Mapping) else {})
         if self._likelihood is None:
@@ -213,14 +214,10 @@ class Regressor(SupervisedModel):
         return self._call_likelihood(self.gaussian, outputs).to_event(outputs.dim() - lead - 1), y
 
 
-def _check_inputs(x: Any) -> None:
-    for value in tree_leaves(x):
-        # a sum is quick to look at, and holds every NaN and infinity of its terms
-        if isinstance(value, Tensor) and value.is_floating_point() and not math.isfinite(value.detach().sum()):
-            bad = int((~value.isfinite()).sum())
-            if not bad:
-                continue
-            raise ValueError(f"the inputs hold {bad} values that are NaN or infinite: clean or scale the data")
+def _check_inputs(x: Tensor) -> None:
+    # a sum is quick to look at, and holds every NaN and infinity of its terms
+    if not math.isfinite(x.detach().sum().item()) and (bad := int((~x.isfinite()).sum())):
+        raise ValueError(f"the inputs hold {bad} values that are NaN or infinite: clean or scale the data")
 
 
 def _check_shape(y: Tensor, shape: torch.Size) -> None:
@@ -230,7 +227,12 @@ def _check_shape(y: Tensor, shape: torch.Size) -> None:
 
 def _check_targets(y: Tensor, shape: torch.Size) -> None:
     _check_shape(y, shape)
-    if is_validation_enabled() and y.is_floating_point() and not bool(y.isfinite().all()):
+    if y.is_floating_point():
+        check_values(_check_finite, y)
+
+
+def _check_finite(y: Tensor) -> None:
+    if not bool(y.isfinite().all()):
         raise ValueError(f"{int((~y.isfinite()).sum())} targets are NaN or infinite: clean the data")
 
 
@@ -238,10 +240,13 @@ def _binary_targets(y: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> 
     if y is None:
         return None
     _check_targets(y.squeeze(-1) if len(shape) == 1 and y.dim() == 2 and y.size(1) == 1 else y, shape)
-    y = y.reshape(shape)
-    if is_validation_enabled() and not bool(((y == 0) | (y == 1)).all()):
+    check_values(_check_binary, y)
+    return y.reshape(shape).to(dtype)  # the loss takes the dtype of its targets
+
+
+def _check_binary(y: Tensor) -> None:
+    if not bool(((y == 0) | (y == 1)).all()):
         raise ValueError(f"binary targets lie between {float(y.min())} and {float(y.max())}: use 0 and 1")
-    return y.to(dtype)  # the loss takes the dtype of its targets
 
 
 def _class_targets(y: Tensor | None, shape: torch.Size, classes: int, ignore_index: int | None) -> Tensor | None:
@@ -250,11 +255,17 @@ def _class_targets(y: Tensor | None, shape: torch.Size, classes: int, ignore_ind
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise ValueError(f"class labels are {y.dtype}: use integers from 0 to {classes - 1} (y.long())")
     _check_targets(y, shape)
-    if is_validation_enabled():
-        counted = y if ignore_index is None else y[y != ignore_index]
-        if counted.numel() and not bool(((counted >= 0) & (counted < classes)).all()):
-            raise ValueError(
-                f"class labels lie between {int(counted.min())} and {int(counted.max())}, but the network has {classes} "
-                f"outputs: use labels from 0 to {classes - 1}"
-            )
+    check_values(_check_classes, y, classes=classes, ignore_index=ignore_index)
     return y
+
+
+def _check_classes(y: Tensor, classes: int, ignore_index: int | None) -> None:
+    counted = y if ignore_index is None else y[y != ignore_index]
+    if not counted.numel():
+        return
+    low, high = (int(bound) for bound in counted.aminmax())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"class labels lie between {low} and {high}, but the network has {classes} outputs: use labels from 0 to "
+            f"{classes - 1}"
+        )

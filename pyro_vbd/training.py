@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
+from pyro_vbd.batches import Batches
 from pyro_vbd.checkpoint import save_checkpoint
-from pyro_vbd.elbo import VBD_ELBO, ELBOTerms
+from pyro_vbd.compile import compile as compile_loss
+from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.evaluation import negative_log_likelihood
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
@@ -49,6 +52,10 @@ class Fit:
 
 
 Callback = Callable[[Fit], Any]
+#: Takes a step of training on a batch; the report of its terms (:meth:`ELBOTerms.report`) and the names of the sites.
+Step = Callable[..., tuple[Tensor, Sequence[str]]]
+#: Compiled steps between two looks at their losses, each of which makes the host wait for the device.
+_LOOK_EVERY = 50
 
 
 def fit(
@@ -68,6 +75,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     device: torch.device | str | None = None,
+    compile: bool = False,
     progress: bool = True,
 ) -> Fit:
     """Maximise the bound over passes through the data, and go on where a killed run left off.
@@ -92,12 +100,18 @@ def fit(
             torch's, Python's or NumPy's random state.
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there.
+        compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU three times as fast for dense networks,
+            and more under priors with much arithmetic, half as fast again for LeNet-5, no faster for a residual network.
+            It takes ten seconds to two minutes at the start and so pays in runs of some thousands of steps: off by
+            default. Batches of another shape than the first, the smaller one at the end of a pass say, run as they would
+            without. ``Batches`` has its values checked in the first pass only.
         progress: whether to show a bar.
 
     Raises:
         ValueError: for no data, arguments out of range, or a checkpoint that is damaged or of another network.
         FloatingPointError: when the loss is no longer finite, with the step and the site, and the parameters as before the
-            step; or at the end of an epoch, when a parameter is not. The last good checkpoint stays.
+            step (with ``compile`` it is raised up to 50 steps later, which move no parameter); or at the end of an epoch,
+            when a parameter is not. The last good checkpoint stays.
     """
     _check_arguments(epochs, patience, validation)
     if seed is not None:
@@ -115,7 +129,11 @@ def fit(
     best: dict[str, Tensor] = {}
     if checkpoint is not None:
         best = resume(run, parameters, Path(checkpoint))
+    take_step: Step = partial(_eager_step, run)
+    fresh = True  # data that have not been looked at
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress, desc="fit", unit="epoch")
+    # one graph: compiling another for the smaller batch at the end of each epoch would take longer than it saves
+    compiled = compile_loss(elbo(model, guide), 1, bar.set_postfix_str) if compile else None  # type: ignore[arg-type]
     try:
         with bar, in_mode(model, True), in_mode(guide, True):
             while run.epoch < epochs and not run.stop:
@@ -123,7 +141,11 @@ def fit(
                 rate = lr_schedule(run.epoch, epochs)
                 for group, base in zip(run.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                record = _epoch(run, parameters, data, device, checkpoint)
+                if compiled is not None:
+                    take_step = partial(compiled.update, run.optimizer, check=fresh or not isinstance(data, Batches))
+                look_every = 1 if compiled is None else _LOOK_EVERY
+                record = _epoch(run, take_step, look_every, parameters, _moved(data, device), checkpoint)
+                fresh = False
                 run.epoch += 1
                 run.history.append(record)
                 if validation is not None:
@@ -143,45 +165,72 @@ def fit(
     return run
 
 
-def _epoch(run: Fit, parameters: dict[str, Tensor], data: Iterable[Any], device: Any, checkpoint: Any) -> dict[str, Any]:
+def _epoch(
+    run: Fit,
+    take_step: Step,
+    look_every: int,
+    parameters: dict[str, Tensor],
+    batches: Iterable[tuple[Any, ...]],
+    checkpoint: Any,
+) -> dict[str, Any]:
     """One pass; the means over its steps, in nats per datum."""
     start = time.perf_counter()
-    totals = {"log_likelihood": 0.0, "kl": 0.0, "loss": 0.0}
-    steps = 0
-    for batch in _moved(data, device):
-        run.optimizer.zero_grad()
-        terms = run.elbo.terms(run.model, run.guide, *batch)
-        loss = -terms.elbo
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(_diagnosis(run, terms, parameters, checkpoint))
-        loss.backward()  # type: ignore[no-untyped-call]
-        run.optimizer.step()
+    totals = torch.zeros(3, dtype=torch.float64)
+    first, reports = run.step, []
+    for batch in batches:
+        report, sites = take_step(*batch)
+        reports.append(report)
         run.step += 1
-        steps += 1
-        totals["loss"] += value
-        totals["log_likelihood"] += terms.log_likelihood.item()
-        totals["kl"] += terms.kl.item()
-    if not steps:
+        if len(reports) == look_every:
+            totals += _totals(run, reports, sites, parameters, checkpoint)
+            reports.clear()
+    if run.step == first:
         raise ValueError("the data gave no batch: pass a data set that is not empty and can be passed through again")
+    if reports:
+        totals += _totals(run, reports, sites, parameters, checkpoint)
     if bad := _not_finite(parameters):
         raise FloatingPointError(
             f"the parameters {bad} are no longer finite after step {run.step} (epoch {run.epoch}): lower the learning rate"
             + _last_good(checkpoint)
         )
-    size = getattr(run.model, "num_data", 1)
-    record = {name: total / steps / size for name, total in totals.items()}
+    means = totals / (run.step - first) / getattr(run.model, "num_data", 1)
+    record = dict(zip(("log_likelihood", "kl", "loss"), means.tolist(), strict=True))
     settings = {"kl_weight": run.elbo.kl_weight, "lr": run.optimizer.param_groups[0]["lr"]}
     return {"epoch": run.epoch, **record, **settings, "seconds": time.perf_counter() - start}
 
 
-def _diagnosis(run: Fit, terms: ELBOTerms, parameters: dict[str, Tensor], checkpoint: Any) -> str:
-    sites = [name for name, kl in terms.kl_by_site.items() if not math.isfinite(kl.item())]
-    if not math.isfinite(terms.log_likelihood.item()):
-        sites.append("the log-likelihood")
+def _eager_step(run: Fit, *batch: Any) -> tuple[Tensor, Sequence[str]]:
+    """A step of training without a graph. A loss that is not finite moves nothing."""
+    run.optimizer.zero_grad()
+    terms = run.elbo.terms(run.model, run.guide, *batch)
+    loss = -terms.elbo
+    report = terms.report().detach()
+    if math.isfinite(loss.item()):
+        loss.backward()  # type: ignore[no-untyped-call]
+        run.optimizer.step()
+    return report, tuple(terms.kl_by_site)
+
+
+def _totals(
+    run: Fit, reports: Sequence[Tensor], sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any
+) -> Tensor:
+    """Log-likelihood, KL and loss, summed over steps; the one place where the host waits for the device."""
+    values = torch.stack(list(reports)).to("cpu", torch.float64)
+    finite = values[:, 0].isfinite()
+    if not bool(finite.all()):
+        place = int(finite.logical_not().nonzero()[0])
+        run.step -= len(reports) - place  # the steps behind it have moved nothing
+        raise FloatingPointError(_diagnosis(run, values[place], sites, parameters, checkpoint))
+    return torch.stack([values[:, 1].sum(), values[:, 2:].sum(), values[:, 0].sum()])
+
+
+def _diagnosis(run: Fit, report: Tensor, sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any) -> str:
+    names = ["the log-likelihood", *sites]
+    culprits = [name for name, value in zip(names, report[1:], strict=True) if not bool(value.isfinite())]
+    culprits = [*culprits[1:], culprits[0]] if culprits[:1] == names[:1] else culprits
     bad = _not_finite(parameters)
     return (
-        f"the loss is {-terms.elbo.item()} at step {run.step} (epoch {run.epoch}), from {', '.join(sites) or 'its sum'}"
+        f"the loss is {report[0].item()} at step {run.step} (epoch {run.epoch}), from {', '.join(culprits) or 'its sum'}"
         + (f", with {bad} no longer finite" if bad else "")
         + ": look at the data of this step, or lower the learning rate"
         + _last_good(checkpoint)

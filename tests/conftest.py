@@ -33,6 +33,12 @@ def _fresh_pyro(device: torch.device):
 
 
 @pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch):
+    """Compiled steps run as traced graphs: what Inductor does to them takes seconds for each."""
+    monkeypatch.setattr("pyro_vbd.compiled_step.machine_code", lambda graph, *_: graph)
+
+
+@pytest.fixture
 def float64():
     """Double precision as the default, for comparisons to 1e-8."""
     kept = torch.get_default_dtype()

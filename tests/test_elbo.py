@@ -513,9 +513,9 @@ def test_a_sites_estimator_goes_by_its_name(float64):
         assert tuple(len(value.detach().round(decimals=12).unique()) for value in seen[-1]) == distinct
 
 
-@pytest.mark.parametrize("estimator", ["flipout", "Local", {"*": "both"}])
+@pytest.mark.parametrize("estimator", ["Flipout", "Local", {"*": "both"}])
 def test_unknown_estimator_is_refused(estimator):
-    with pytest.raises(ValueError, match="use 'local' or 'weights'"):
+    with pytest.raises(ValueError, match="use 'local', 'flipout' or 'weights'"):
         vbd.VBD_ELBO(estimator=estimator)
 
 

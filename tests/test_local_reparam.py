@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from pyro_vbd.gaussian_tensor import GaussianTensor
 from pyro_vbd.local_reparam import LocalReparam, gaussian_part
-from pyro_vbd.paired_traces import local_sites, paired_traces
+from pyro_vbd.paired_traces import estimator_by_site, paired_traces
 from pyro_vbd.posteriors import AdditiveNormal, MultiplicativeNormal
 
 PRIOR = vbd.priors.GaussianUniform()
@@ -85,7 +85,7 @@ def outputs(net: nn.Module, x: Tensor, estimator: str | dict[str, str], count: i
     guide = vbd.VBDGuide(lambda: lifted(x), init_log_var=-3.0)
     guide()
     with torch.no_grad():
-        runs = (paired_traces(guide.model, guide, (), {}, local_sites(estimator))[0] for _ in range(count))
+        runs = (paired_traces(guide.model, guide, (), {}, estimator_by_site(estimator))[0] for _ in range(count))
         return torch.stack([run.nodes["_RETURN"]["value"] for run in runs])
 
 

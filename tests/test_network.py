@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from pyro_vbd.local_reparam import LocalReparam
 from pyro_vbd.network import StochasticNetwork
-from pyro_vbd.paired_traces import local_sites, paired_traces
+from pyro_vbd.paired_traces import estimator_by_site, paired_traces
 
 PRIOR = vbd.priors.GaussianUniform()
 N = 8
@@ -139,6 +139,17 @@ def test_tied_weights_stay_tied_and_are_one_site():
     assert len(list(guide.parameters())) == 2
 
 
+def test_a_module_that_stands_at_two_places_is_one_site_and_is_given_back_its_weight():
+    layer = nn.Linear(3, 3)
+    lifted = vbd.lift(nn.Sequential(layer, nn.Tanh(), layer), PRIOR)
+    x = torch.randn(4, 3)
+    for _ in range(2):
+        trace = poutine.trace(lifted).get_trace(x)
+        weight, bias = trace.nodes["0.weight"]["value"], lifted.net[0].bias
+        torch.testing.assert_close(trace.nodes["_RETURN"]["value"], torch.tanh(x @ weight.T + bias) @ weight.T + bias)
+        assert isinstance(lifted.net[2].weight, nn.Parameter)
+
+
 def test_two_networks_in_one_model_by_name():
     first, second = vbd.lift(nn.Linear(3, 2), PRIOR, name="first"), vbd.lift(nn.Linear(2, 1), PRIOR, name="second")
     assert first.site("weight") == "first.weight"
@@ -239,7 +250,10 @@ def test_vectorised_particles_agree_with_the_loop(name, estimator):
         ((trace, _),) = elbo._get_traces(model, guide, (), {})
         at_once = trace.nodes["_RETURN"]["value"]
         one_by_one = torch.stack(
-            [paired_traces(model, guide, (), {}, local_sites(estimator))[0].nodes["_RETURN"]["value"] for _ in range(count)]
+            [
+                paired_traces(model, guide, (), {}, estimator_by_site(estimator))[0].nodes["_RETURN"]["value"]
+                for _ in range(count)
+            ]
         )
     assert at_once.shape == one_by_one.shape == (count, N)
     for statistic in (lambda v: v, lambda v: (v - one_by_one.mean(0)).square()):

@@ -66,9 +66,11 @@ def test_killed_at_twenty_moments(tmp_path):
     check_kills(tmp_path, 20)
 
 
-def test_going_on_in_one_process_is_bit_for_bit_the_same(tmp_path, device):
-    x, y = torch.randn(60, 64), torch.randint(10, (60,))
-    initial = classifier(60)
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("compile", [False, True])
+def test_going_on_in_one_process_is_bit_for_bit_the_same(tmp_path, device, compile):
+    x, y = torch.randn(65, 64), torch.randint(10, (65,))
+    initial = classifier(65)
     ends = []
     for stops in ([6], [2, 3, 6]):
         for epochs in stops:
@@ -76,7 +78,7 @@ def test_going_on_in_one_process_is_bit_for_bit_the_same(tmp_path, device):
             guide = vbd.VBDGuide(model)
             path = tmp_path / f"{len(stops)}.ckpt"
             run = vbd.fit(model, guide, vbd.Batches(x, y, batch_size=20), epochs=epochs, seed=0, checkpoint=path,
-                          progress=False)  # fmt: skip
+                          progress=False, compile=compile)  # fmt: skip
         ends.append((values(model, guide), [record["loss"] for record in run.history]))
     assert ends[0][1] == ends[1][1]
     assert_equal(ends[0][0], ends[1][0])

@@ -11,7 +11,7 @@ import torch.nn.utils.parametrizations as parametrizations
 from torch import Tensor, nn
 
 import pyro_vbd as vbd
-from pyro_vbd.paired_traces import local_sites, paired_traces
+from pyro_vbd.paired_traces import estimator_by_site, paired_traces
 
 E = 8
 
@@ -181,7 +181,7 @@ def run(net: nn.Module, inputs: tuple[Any, ...], tensor: Callable[[Any], Tensor]
     guide = vbd.VBDGuide(model, init_log_var=-6.0)
     assert lifted.priors
     guide()  # sets up its parameters
-    traces = [paired_traces(model, guide, (), {}, local_sites(estimator))[0] for _ in range(2)]
+    traces = [paired_traces(model, guide, (), {}, estimator_by_site(estimator))[0] for _ in range(2)]
     assert not torch.equal(*(trace.nodes["_RETURN"]["value"] for trace in traces))
     traces[0].nodes["y"]["log_prob_sum"].backward()
     gradients = dict(guide.named_parameters())

@@ -106,6 +106,66 @@ def test_trains_a_hand_written_model_with_pyro_params():
     assert pyro.param("offset").item() == pytest.approx(5.0, abs=0.05)
 
 
+# --- compiled --------------------------------------------------------------------------------------------------------
+
+
+def compiled_and_not(net, *data, **kwargs):
+    """Two runs from one start, the second compiled."""
+    model = vbd.Classifier(net, vbd.priors.Horseshoe(), num_data=45)
+    starts = model, vbd.VBDGuide(model)
+    runs = []
+    for compile in (False, True):
+        model, guide = copy.deepcopy(starts)
+        guide._model.model = model
+        runs.append(vbd.fit(model, guide, *data, seed=0, progress=False, compile=compile, **kwargs))
+    return runs
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_compiled_run_is_the_same_run(float64):
+    net = nn.Sequential(nn.Linear(64, 5, bias=False), nn.BatchNorm1d(5), nn.Linear(5, 10))
+    x, y = torch.randn(45, 64), torch.randint(10, (45,))
+    eager, compiled = compiled_and_not(
+        net, vbd.Batches(x, y, batch_size=20), epochs=4, lr=1e-2,  # with a smaller batch at the end of each pass
+        kl_schedule=vbd.schedules.kl_ramp(1, 3), lr_schedule=vbd.schedules.linear_decay(0.5), validation=[(x, y)],
+    )  # fmt: skip
+    torch.testing.assert_close(
+        values(compiled.model, compiled.guide), values(eager.model, eager.guide), rtol=1e-6, atol=1e-8
+    )
+    assert compiled.step == eager.step == 12
+    for ours, theirs in zip(compiled.history, eager.history, strict=True):
+        assert {**ours, "seconds": 0} == pytest.approx({**theirs, "seconds": 0}, rel=1e-6)
+
+
+def test_compiled_by_inductor():
+    x, y = torch.randn(45, 64), torch.randint(10, (45,))
+    eager, compiled = compiled_and_not(nn.Linear(64, 10), vbd.Batches(x, y, batch_size=20), epochs=3)
+    assert compiled.history[-1]["loss"] == pytest.approx(eager.history[-1]["loss"], rel=1e-3)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+@pytest.mark.parametrize("compile", [False, True])
+def test_the_parameters_are_as_before_a_step_that_went_wrong(compile):
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    batches = [(x, y)] * 3 + [(1e30 * x, y)] + [(x, y)] * 4
+    model, guide = pair(20)
+    expected = copy.deepcopy((model, guide))
+    expected[1]._model.model = expected[0]
+    run = {"epochs": 1, "progress": False, "compile": compile, "seed": 0}
+    vbd.fit(*expected, batches[:3], **run)
+    with pytest.raises(FloatingPointError, match=r"at step 3 \(epoch 0\), from the log-likelihood: look"):
+        vbd.fit(model, guide, batches, **run)
+    torch.testing.assert_close(values(model, guide), values(*expected), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("traced")
+def test_the_bar_says_that_it_compiles(capsys):
+    model, guide = pair(20)
+    vbd.fit(model, guide, [(torch.randn(20, 64), torch.randint(10, (20,)))], epochs=1, compile=True)
+    assert "compiling the step" in capsys.readouterr().err
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 

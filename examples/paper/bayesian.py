@@ -68,7 +68,7 @@ def train(
         callbacks=[after_epoch],
         checkpoint=job.checkpoint("fit"),
         progress=False,
-        **({"compile": True} if job.compile else {}),
+        compile=job.compile,
     )
     return run.history
 

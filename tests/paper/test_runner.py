@@ -220,6 +220,6 @@ def test_compile_reaches_fit(folder, monkeypatch):
     four, *_ = table4.TABLES
     wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1"]
     run_cells(four, options(four, folder, *wish))
-    assert "compile" not in seen
+    assert seen["compile"] is False
     run_cells(four, options(four, folder, *wish, "--compile"))
     assert seen["compile"] is True

@@ -1,0 +1,126 @@
+"""The programs of one traced step: its loss and gradients, and the same with Adam's update behind them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim import Optimizer
+
+from pyro_vbd.adam import AdamUpdate, is_plain_adam
+from pyro_vbd.constant_folding import fold_constants
+from pyro_vbd.elbo import VBD_ELBO
+from pyro_vbd.machine_code import Program, machine_code
+from pyro_vbd.tracing import Trace
+
+__all__ = ["CompiledStep"]
+
+
+class CompiledStep:
+    """A trace, compiled for what is asked of it: gradients, or updates by an optimizer.
+
+    Args:
+        trace: the step.
+        elbo: whose ``kl_weight`` counts at each call.
+        healthy: one boolean, whether updates take effect; becomes false at a loss that is not finite.
+        warn: takes a sentence, where compiling fails.
+    """
+
+    def __init__(self, trace: Trace, elbo: VBD_ELBO, healthy: Tensor, warn: Callable[[str], object]) -> None:
+        self.trace, self._elbo, self._healthy, self._warn = trace, elbo, healthy, warn
+        self._kl_weight: float | None = None
+        self._weight = torch.zeros_like(healthy, dtype=trace.parameters[0].dtype)
+        self._graph = copy.deepcopy(trace.graph)
+        self._fold = fold_constants(self._graph, trace.constants)
+        self._folded: list[Tensor] = []
+        self._versions: list[int] = []
+        self._gradients: Program | None = None
+        self._updates: dict[Any, tuple[AdamUpdate, Program]] = {}
+
+    def is_ready(self, optimizer: Optimizer | None) -> bool:
+        """Whether the program that this optimizer (None: that gradients alone) ask for has been made."""
+        if optimizer is not None and is_plain_adam(optimizer, self._healthy.device):
+            return _settings(optimizer) in self._updates
+        return self._gradients is not None
+
+    @torch.no_grad()
+    def gradients(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The report of :class:`Trace` and the gradients of its parameters."""
+        tensors = [*inputs, self._present_weight(), *self._tensors()]
+        if self._gradients is None:
+            self._gradients = machine_code(copy.deepcopy(self._graph), tensors, len(inputs), self._warn)
+        report, *gradients = self._gradients(*tensors)
+        return report, gradients
+
+    def update(self, optimizer: Optimizer, inputs: list[Tensor]) -> Tensor:
+        """Let an optimizer take its step, unless this loss or one before it was not finite; the report."""
+        if is_plain_adam(optimizer, self._healthy.device):
+            return self._update_by_adam(optimizer, inputs)
+        report, gradients = self.gradients(inputs)
+        if bool(self._healthy.logical_and_(report[0].isfinite())):
+            optimizer.zero_grad()
+            for parameter, gradient in zip(self.trace.parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+            for parameter in self.trace.parameters:
+                parameter.grad = None  # its memory may be the program's
+        return report
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _present_weight(self) -> Tensor:
+        if self._elbo.kl_weight != self._kl_weight:
+            self._kl_weight = float(self._elbo.kl_weight)
+            self._weight.fill_(self._kl_weight)
+        return self._weight
+
+    def _tensors(self) -> list[Tensor]:
+        """What the graph takes after the KL weight."""
+        constants = self.trace.constants
+        versions = [0 if tensor.is_inference() else tensor._version for tensor in constants]
+        if self._fold is not None and versions != self._versions:  # also where one has been written to
+            self._folded, self._versions = list(self._fold(*constants)), versions
+        return [*self.trace.tensors, *self._folded]
+
+    @torch.no_grad()
+    def _update_by_adam(self, optimizer: Optimizer, inputs: list[Tensor]) -> Tensor:
+        key = _settings(optimizer)
+        adam, program = self._updates.get(key, (None, None))
+        if adam is None:
+            adam = AdamUpdate(optimizer, self.trace.parameters)
+        steps, means, squares = adam.state()
+        held = [self._present_weight(), self._healthy, *self._tensors()]
+        tensors = [*inputs, *held, *means, *squares, *adam.settings(), *steps]
+        if program is None:
+            program = machine_code(self._with(adam, len(inputs), tensors), tensors, len(inputs), self._warn)
+            self._updates[key] = adam, program
+        (report,) = program(*tensors)
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # else a learning rate scheduler warns
+        return report
+
+    def _with(self, adam: AdamUpdate, inputs: int, example: list[Tensor]) -> fx.GraphModule:
+        """The graph with an update behind it; the report is all that it returns."""
+        held, updated = len(self.trace.tensors) + len(self._folded), len(adam.numbers)
+
+        def step(*values: Tensor) -> tuple[Tensor]:
+            batch, (weight, healthy, *rest) = values[:inputs], values[inputs:]
+            tensors, means, squares = rest[:held], rest[held : held + updated], rest[held + updated : held + 2 * updated]
+            settings, steps = rest[held + 2 * updated : -updated], rest[-updated:]
+            report, *gradients = self._graph(*batch, weight, *tensors)
+            healthy.logical_and_(report[0].isfinite())
+            adam.apply(tensors, gradients, (steps, means, squares), settings, healthy)
+            return (report,)
+
+        graph = make_fx(step, tracing_mode="fake")(*example)  # nothing is computed, and nothing changed
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        return graph
+
+
+def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
+    """What is built into a program of an Adam: all but the learning rates, which are tensors there."""
+    return id(optimizer), *((*map(id, g["params"]), g["betas"], g["eps"]) for g in optimizer.param_groups)

@@ -1,0 +1,92 @@
+"""A graph of tensor operators as machine code: compiled by Inductor, and on CUDA recorded to be launched at one go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, fx
+
+__all__ = ["Program", "machine_code"]
+
+logger = logging.getLogger(__name__)
+
+#: A function of tensors that returns tensors, some of the former changed in place.
+Program = Callable[..., Sequence[Tensor]]
+
+
+@torch.no_grad()
+def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, warn: Callable[[str], object]) -> Program:
+    """Compile a graph for inputs like ``example``: of their shapes, strides, dtypes and device.
+
+    Random numbers are torch's own, so that a seed gives the same noise as in an ordinary run. Where compiling fails (there
+    is no C++ compiler, say) the graph runs as it is, and ``warn`` is told why.
+
+    Args:
+        graph: flat inputs and outputs.
+        example: inputs; none is changed.
+        fed: how many of the first inputs are new tensors at each call. The rest stays where it lies in memory.
+        warn: takes one sentence.
+    """
+    try:
+        program: Program = torch._inductor.compile(graph, list(example), options={"fallback_random": True})
+    except Exception as error:
+        needs = "Triton" if example[-1].is_cuda else "a C++ compiler"
+        warn(f"a step runs as a graph that is not compiled: {_line(error)}; Inductor needs {needs}")
+        return graph
+    if not example[-1].is_cuda:
+        return program
+    recording = _Recording(program, fed)
+    try:
+        recording.record(example)
+    except Exception as error:
+        warn(f"a step runs without being recorded as a CUDA graph: {_line(error)}")
+        return program
+    return recording
+
+
+def _line(error: Exception) -> str:
+    logger.debug("compiling failed", exc_info=error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class _Recording:
+    """A program recorded as a CUDA graph, and launched again on the tensors that it was recorded with.
+
+    What it returns lies in memory of its own, which the next call writes over; the first tensor is copied out of there.
+    """
+
+    def __init__(self, program: Program, fed: int) -> None:
+        self._program, self._count = program, fed
+        self._addresses: list[int] = []
+
+    def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
+        if [tensor.data_ptr() for tensor in inputs[self._count :]] != self._addresses:
+            self.record(inputs)  # parameters or an optimizer's state have moved
+        for mine, given in zip(self._fed, inputs, strict=False):
+            mine.copy_(given, non_blocking=True)
+        self._graph.replay()
+        first, *rest = self._outputs
+        return [first.clone(), *rest]
+
+    def record(self, inputs: Sequence[Tensor]) -> None:
+        """Record one call, leaving the tensors and the random state as they were."""
+        resident = inputs[self._count :]
+        self._fed = [tensor.clone() for tensor in inputs[: self._count]]
+        kept = [tensor.clone() for tensor in resident]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        try:
+            with torch.random.fork_rng(), torch.cuda.stream(stream):
+                for _ in range(2):  # libraries allocate their workspace at a first call, which cannot be recorded
+                    self._program(*self._fed, *resident)
+        finally:
+            torch.cuda.current_stream().wait_stream(stream)
+            for tensor, value in zip(resident, kept, strict=True):
+                tensor.copy_(value)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = self._program(*self._fed, *resident)
+        self._addresses = [tensor.data_ptr() for tensor in resident]
