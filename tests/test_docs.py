@@ -15,7 +15,7 @@ PAGES = sorted(page for page in DOCS.rglob("*.md") if "```python" in page.read_t
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_page(page, monkeypatch, tmp_path):
+def test_page(page, monkeypatch, tmp_path, traced):
     pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
     for module, registry in ((optimum, "_OPTIMA"), (evidence, "_EVIDENCE")):
