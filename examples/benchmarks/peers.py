@@ -119,7 +119,7 @@ def torch_uncertainty(problem: Problem) -> Step:
         lambda old: BayesConv2d(old.in_channels, old.out_channels, old.kernel_size),
     )
     layers = [layer for layer in net if isinstance(layer, BayesLinear | BayesConv2d)]
-    return _step(problem, net, lambda: sum(layer.lvposterior - layer.lprior for layer in layers))
+    return _step(problem, net, lambda: sum(layer.log_variational_posterior - layer.log_prior for layer in layers))
 
 
 @contender("TyXe, local reparameterisation", "tyxe")
