@@ -13,6 +13,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
@@ -114,9 +115,15 @@ class StochasticNetwork(nn.Module):
         return tree_map(lambda value: value.reshape(lead[:-1] + value.shape[1:]) if len(lead) > 1 else value, output)
 
     def _needs_loop(self) -> bool:
-        """Whether vmap cannot carry a batch of weights through: recurrent layers, and norms that update their buffers."""
+        """Whether vmap cannot carry a batch of weights through, or takes longer than a loop.
+
+        It cannot through recurrent layers and norms that update their buffers; it takes longer where a CPU runs the
+        convolutions, which become ones with a group for each draw.
+        """
         return any(
-            isinstance(module, nn.RNNBase) or (isinstance(module, _NormBase) and module.training)
+            isinstance(module, nn.RNNBase)
+            or (isinstance(module, _NormBase) and module.training)
+            or (isinstance(module, _ConvNd) and module.weight.device.type == "cpu")
             for module in self.net.modules()
         )
 

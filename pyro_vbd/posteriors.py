@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro.distributions as dist
 import torch
@@ -12,6 +12,8 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.utils import lazy_property
 
 __all__ = ["AdditiveNormal", "MeanFieldNormal", "MultiplicativeNormal"]
+
+D = TypeVar("D", bound="MeanFieldNormal")
 
 
 class MeanFieldNormal(dist.Normal):
@@ -61,6 +63,12 @@ class MeanFieldNormal(dist.Normal):
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
         return torch.addcmul(self.loc.expand(shape), self.scale.expand(shape), noise)
 
+    def _lend(self, wider: D) -> D:
+        """Give an expanded distribution what has been computed here, at the size that it has here."""
+        for name in ("variance", "scale"):
+            setattr(wider, name, getattr(self, name).expand(wider.batch_shape))
+        return wider
+
 
 class AdditiveNormal(MeanFieldNormal):
     r""":math:`N(\theta, \sigma^2)` with :math:`\theta` and :math:`\log\sigma^2` as parameters: one alpha per weight.
@@ -90,7 +98,7 @@ class AdditiveNormal(MeanFieldNormal):
         return self.loc.square() * self.log_var.clamp_min(math.log(torch.finfo(self.loc.dtype).tiny)).neg().exp()
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> AdditiveNormal:
-        return AdditiveNormal(self.loc.expand(batch_shape), self.log_var.expand(batch_shape))
+        return self._lend(AdditiveNormal(self.loc.expand(batch_shape), self.log_var.expand(batch_shape)))
 
 
 class MultiplicativeNormal(MeanFieldNormal):
@@ -118,4 +126,4 @@ class MultiplicativeNormal(MeanFieldNormal):
         return self.log_alpha.neg().exp().expand(self.batch_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MultiplicativeNormal:
-        return MultiplicativeNormal(self.loc.expand(batch_shape), self.log_alpha.expand(batch_shape))
+        return self._lend(MultiplicativeNormal(self.loc.expand(batch_shape), self.log_alpha.expand(batch_shape)))

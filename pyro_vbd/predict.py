@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import pyro.distributions as dist
-import pyro.poutine as poutine
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
-from pyro_vbd.distributions import base_distribution
 from pyro_vbd.modes import in_mode
-from pyro_vbd.prototype import latent_sites
+from pyro_vbd.target_draws import TargetDraws, is_of_classes
 
 __all__ = ["ClassPrediction", "ValuePrediction", "predict"]
 
@@ -45,17 +42,21 @@ class ValuePrediction:
 
 
 class _Classes:
-    """Running sums for a Categorical or a Bernoulli."""
+    """Running sums for a Categorical or a Bernoulli.
 
-    def __init__(self) -> None:
+    Args:
+        first: the distribution under one draw, whose shape those of several have behind them.
+    """
+
+    def __init__(self, first: Any) -> None:
+        self.shape, self.binary = first.probs.shape, isinstance(first, dist.Bernoulli)
         self.probs: Any = 0.0
         self.entropy: Any = 0.0
-        self.binary = False
 
-    def add(self, fn: Any) -> None:
-        self.binary = isinstance(fn, dist.Bernoulli)
-        self.probs = self.probs + fn.probs
-        self.entropy = self.entropy + _entropy(fn.probs, self.binary)
+    def add(self, count: int, fn: Any) -> None:
+        probs = fn.probs.reshape(count, *self.shape)
+        self.probs = self.probs + probs.sum(0)
+        self.entropy = self.entropy + _entropy(probs, self.binary).sum(0)
 
     def result(self, count: int) -> ClassPrediction:
         probs = self.probs / count
@@ -65,20 +66,26 @@ class _Classes:
 
 
 class _Values:
-    """Running moments (Welford's) for any distribution with a mean and a variance."""
+    """Running moments (of Chan, Golub and LeVeque) for any distribution with a mean and a variance.
 
-    def __init__(self) -> None:
-        self.count = 0
+    Args:
+        first: the distribution under one draw, whose shape those of several have behind them.
+    """
+
+    def __init__(self, first: Any) -> None:
+        self.shape, self.count = first.mean.shape, 0
         self.mean: Any = 0.0
         self.squares: Any = 0.0
         self.noise: Any = 0.0
 
-    def add(self, fn: Any) -> None:
-        self.count += 1
-        step = fn.mean - self.mean
-        self.mean = self.mean + step / self.count
-        self.squares = self.squares + step * (fn.mean - self.mean)
-        self.noise = self.noise + fn.variance
+    def add(self, count: int, fn: Any) -> None:
+        means, noise = (value.reshape(count, *self.shape) for value in (fn.mean, fn.variance))
+        mean, before = means.mean(0), self.count
+        self.count += count
+        step = mean - self.mean
+        self.mean = self.mean + step * (count / self.count)
+        self.squares = self.squares + (means - mean).square().sum(0) + step.square() * (before * count / self.count)
+        self.noise = self.noise + noise.sum(0)
 
     def result(self, count: int) -> ValuePrediction:
         epistemic = self.squares / count
@@ -105,7 +112,9 @@ def predict(
 
     .. math:: p(y | x) \approx \frac{1}{S} \sum_{s=1}^{S} p(y | x, W_s), \qquad W_s \sim q(W)
 
-    Sums are kept, not draws: memory does not grow with ``num_samples``. Each batch has draws of its own.
+    Sums are kept, not draws: memory does not grow with ``num_samples``. Each batch has draws of its own. Where data are
+    fewer than ``batch_size``, and the model broadcasts over draws of its latents as a lifted network does, many draws go
+    through it at once.
 
     Args:
         model: a Pyro model that takes the inputs alone (``y=None``) and then draws the targets.
@@ -113,7 +122,7 @@ def predict(
         x: inputs, a tensor of shape ``(N, ...)``, or a tuple or dict of them as the model takes; or a DataLoader (or a
             list of batches), of whose batches the first part is the input.
         num_samples: S >= 1.
-        batch_size: data in one run of the model.
+        batch_size: data, times draws, in one run of the model.
         site: name of the targets' site, where the model draws several.
         progress: whether to show a bar.
 
@@ -126,35 +135,20 @@ def predict(
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")
     parts = []
+    draws = TargetDraws(model, guide, site, batch_size)
     with in_mode(model, False), in_mode(guide, False):
         for batch in tqdm(list(_batches(x, batch_size)), disable=not progress, desc="predict"):
             sums: _Classes | _Values | None = None
-            for _ in range(num_samples):
-                fn = _target(model, guide, batch, site)
+            for count, fn in draws(batch, num_samples):
                 if sums is None:
-                    sums = _Classes() if isinstance(fn, dist.Categorical | dist.Bernoulli) else _Values()
-                sums.add(fn)
+                    sums = _Classes(fn) if is_of_classes(fn) else _Values(fn)
+                sums.add(count, fn)
             assert sums is not None
             parts.append(sums.result(num_samples))
     if not parts:
         raise ValueError("there is nothing to predict: x holds no data")
     kind = type(parts[0])
     return kind(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
-
-
-def _target(model: Callable[..., Any], guide: Callable[..., Any], x: Any, site: str | None) -> Any:
-    """The univariate distribution of the targets under one draw of the guide."""
-    with poutine.block(), pyro.validation_enabled(False):
-        draw = poutine.trace(guide).get_trace(x)
-        trace = poutine.trace(poutine.replay(model, trace=draw)).get_trace(x)
-    unknown = {name: node for name, node in latent_sites(trace).items() if name not in draw}
-    chosen = site if site is not None else next(iter(unknown), None)
-    if chosen not in unknown or (site is None and len(unknown) > 1):
-        raise ValueError(
-            f"the targets of the model are not clear: it draws {sorted(unknown)} beyond the guide's latents; name one by "
-            "site=, and let the model draw it where y is None"
-        )
-    return base_distribution(unknown[chosen]["fn"])
 
 
 def _batches(x: Any, batch_size: int) -> Iterator[Any]:

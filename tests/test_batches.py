@@ -26,6 +26,22 @@ def test_order_follows_the_random_state_and_changes_between_passes():
     assert not torch.equal(first, second)
 
 
+def test_batches_stay_on_the_device_and_the_host_waits_once_a_pass(device):
+    x, y = torch.rand(60, 2, 3, device=device), torch.arange(60, device=device)
+    passes = iter(vbd.Batches(x, y, batch_size=7))
+    batches = [next(passes)]
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        batches += passes
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+    assert {part.device for batch in batches for part in batch} == {x.device}
+    order = torch.cat([part for _, part in batches])
+    assert torch.equal(torch.cat([part for part, _ in batches]), x[order])
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="one length above 0"):
         vbd.Batches(torch.zeros(3), torch.zeros(4))

@@ -15,6 +15,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 PAPER = ["--data-dir", "{out}/data", "--results", "{out}/results", "--work", "{out}/work", "--device", "{device}",
          "--epochs", "1", "--quiet"]  # fmt: skip
 
+#: One round of a benchmark; nothing is compiled, and no other library is needed.
+BENCHMARK = ["--rounds", "1", "--burst", "1", "--out", "{out}", "--device", "{device}"]
+
 COMMANDS = {
     "paper/table1.py": [*PAPER, "--sizes", "100"],
     "paper/table2.py": [*PAPER, "--sizes", "1", "--only", "adversarial", "concrete", "vbd"],
@@ -24,7 +27,20 @@ COMMANDS = {
     "paper/render.py": ["--results", "{out}/results"],
     "calibration.py": "--epochs 2 --seeds 2 --jobs 1 --data diabetes wine iris --out {out} --device {device}".split(),
     "compare_priors.py": "--epochs 1 --seeds 1 --jobs 1 --out {out} --device {device}".split(),
-    "benchmarks/step_time.py": "--rounds 1 --burst 1 --nets mlp --device {device}".split(),
+    "benchmarks/step_time.py": ["--nets", "784-300-100-10", "--only", "hand", "pyro_vbd, eager", "plain Pyro", *BENCHMARK],
+    "benchmarks/scaling.py": [
+        "--widths",
+        "20",
+        "30",
+        "--depths",
+        "3",
+        "--only",
+        "pyro_vbd, eager",
+        "--draws",
+        "12",
+        *BENCHMARK,
+    ],
+    "benchmarks/time_to_loss.py": "--epochs 2 --seeds 1 --estimators weights --out {out} --device {device}".split(),
     "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],
     "compress.py": ["--epochs", "3", "--out", "{out}", "--device", "{device}"],
 }

@@ -389,3 +389,15 @@ def test_own_model_under_lifted_network():
     value = vbd.VBD_ELBO().terms(model, guide, x, y).log_likelihood
     expected = 2 * dist.Poisson(encoder.net(x).exp().squeeze(-1)).log_prob(y).sum()
     torch.testing.assert_close(value, expected)
+
+
+def test_many_draws_of_a_convolution_are_the_same_in_a_loop_and_by_vmap(monkeypatch, device):
+    network = vbd.lift(nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Conv1d(3, 1, 3)), vbd.priors.GaussianUniform())
+    draws = {f"{i}.weight": torch.randn(5, 1, *network.net[i].weight.shape) for i in (0, 2)}
+    x = torch.randn(4, 2, 9)
+    found = []
+    for loops in (True, False):
+        monkeypatch.setattr(type(network), "_needs_loop", lambda self, loops=loops: loops)
+        found.append(pyro.condition(network, draws)(x))
+    assert found[0].shape == (5, 4, 1, 5)
+    assert torch.allclose(*found, atol=1e-5)

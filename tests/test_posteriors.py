@@ -82,6 +82,16 @@ def test_expand(form):
 
 
 @FORMS
+def test_an_expanded_posterior_computes_nothing_again(form):
+    q = form(torch.randn(4), torch.randn(4, requires_grad=True))
+    wide = q.expand((1000, 4))
+    assert wide.variance.untyped_storage().data_ptr() == q.variance.untyped_storage().data_ptr()
+    assert wide.scale.untyped_storage().data_ptr() == q.scale.untyped_storage().data_ptr()
+    assert torch.equal(wide.variance[7], q.variance)
+    assert wide.variance.requires_grad
+
+
+@FORMS
 def test_draws_of_an_expanded_posterior_are_independent(form):
     draws = form(torch.ones(1), torch.zeros(1)).expand(torch.Size([5])).sample()
     assert len(draws.unique()) == 5

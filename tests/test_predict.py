@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
+from pyro_vbd.predict import _Classes, _Values
 from tests.digits import classifier
 
 
@@ -134,3 +135,19 @@ def test_bad_input():
         vbd.predict(model, guide, torch.randn(2, 64), site="z")
     with pytest.raises(ValueError, match="one length"):
         vbd.predict(model, guide, (torch.randn(2, 64), torch.randn(3, 64)))
+
+
+def test_sums_of_several_draws_at_a_time_are_those_of_all():
+    means, scales = 100.0 + torch.randn(9, 4, dtype=torch.float64), torch.rand(9, 4, dtype=torch.float64) + 0.1
+    probs = scales / 1.2
+    values, classes = _Values(dist.Normal(means[0], 1.0)), _Classes(dist.Bernoulli(probs[0]))
+    for part in (slice(0, 1), slice(1, 6), slice(6, 9)):
+        count = part.stop - part.start
+        values.add(count, dist.Normal(means[part].unsqueeze(1), scales[part].unsqueeze(1)))
+        classes.add(count, dist.Bernoulli(probs[part]))
+    found = values.result(9)
+    assert torch.allclose(found.mean, means.mean(0), rtol=1e-12)
+    assert torch.allclose(found.epistemic_variance, means.var(0, correction=0), rtol=1e-9)
+    assert torch.allclose(found.variance, means.var(0, correction=0) + scales.square().mean(0), rtol=1e-9)
+    inner = dist.Bernoulli(probs).entropy().mean(0)
+    assert torch.allclose(classes.result(9).mutual_information, dist.Bernoulli(probs.mean(0)).entropy() - inner)
