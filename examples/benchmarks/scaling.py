@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=5, help="steps timed together")
     parser.add_argument("--draws", type=int, default=100, help="posterior draws of a prediction")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
     options = parser.parse_args()
     head = f"batch {options.batch}, {machine(options.device)}"
     print(head)

@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
     options = parser.parse_args()
     split = load(options.data, options.data_dir, validation=True)
     split = Split(*(part.to(options.device) for part in vars(split).values()))
