@@ -28,8 +28,8 @@ class Jeffreys(HierarchicalPrior):
 
     Args:
         floor: a > 0, in the units of the weight squared. The lower it is the harder the prior shrinks: it pulls at a single
-            weight three times as hard as :class:`GaussianUniform` does. The default is for small data sets; with many data a
-            lower floor removes more.
+            weight three times as hard as :class:`GaussianUniform` does. The default is for small data sets; with many
+            data a lower floor removes more.
         ceiling: b > a.
         per: what shares one gamma; see :class:`HierarchicalPrior`.
         global_scale: see :class:`HierarchicalPrior`.
