@@ -72,9 +72,7 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=5, help="steps timed together")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave the memory out")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument(
-        "--out", type=Path, default=Path("out/benchmarks"), help="folder of the picture and the numbers"
-    )
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), help="folder of the picture and the numbers")
     options = parser.parse_args()
     head = f"batch {options.batch}, {machine(options.device)}"
     print(head)
