@@ -29,6 +29,7 @@ def train(
     kl_weight: float = 1.0,
     network: Callable[[], nn.Module],
     measure: Measure | None = None,
+    phase: str = "fit",
 ) -> list[dict[str, Any]]:
     """Maximise the bound by :func:`pyro_vbd.fit`; returns one record per epoch, as ``examples.paper.plain.train`` does.
 
@@ -44,6 +45,7 @@ def train(
         kl_weight: of the KL, 1 for the bound itself.
         network: the plain network as it would be used now, whose metrics are measured.
         measure: metrics of a network.
+        phase: names the checkpoint, where a cell has several runs.
     """
     model.to(job.device)
     guide.to(job.device)
@@ -66,7 +68,7 @@ def train(
         kl_schedule=kl_schedule,
         lr_schedule=lr_schedule,
         callbacks=[after_epoch],
-        checkpoint=job.checkpoint("fit"),
+        checkpoint=job.checkpoint(phase),
         progress=False,
         compile=job.compile,
     )

@@ -1,8 +1,9 @@
-"""Weights removed as well as we know how: a KL that grows past the bound, and fine-tuning of what is left (Table 4-strong).
+"""Weights removed as well as we know how: a KL that grows past the bound, then a run without it for those left (4-strong).
 
 Against the published protocol (``variational_sparsity``): He's initialisation, which lets fewer weights start as good as
-removed; batches of 200; a KL weight above 1 in the second half of the run, which trades likelihood for weights; and some
-epochs of the deterministic network under the mask. All chosen on held-out data.
+removed; batches of 200; and two phases. In the first the KL's weight ends above 1, which trades likelihood for weights.
+Then the posterior is frozen at 0 outside the mask, and the weights that are left are trained on, still noisy, under a
+tenth of the KL: they make up for what they paid. Their dropout rates tell which more can go.
 """
 
 from __future__ import annotations
@@ -21,32 +22,45 @@ __all__ = ["train"]
 
 
 def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
-    """Train a LeNet under a prior; metrics of the fine-tuned network at each of two thresholds."""
+    """Train a LeNet under a prior in two phases; metrics at the threshold of the mask, and at a lower one."""
     recipe, data = job.recipe, job.data
     model = vbd.Classifier(LENETS[job.cell.size](), prior, num_data=len(data.x))
     guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
-    history = bayesian.train(
+    refitted = max(1, round(recipe["refit"] * recipe["epochs"]))
+    shared = {
+        "batch_size": recipe["batch_size"],
+        "lr_schedule": vbd.schedules.linear_decay(),
+        "network": lambda: vbd.point_network(model, guide, recipe["threshold"]),
+        "measure": measure,
+    }
+    removing = bayesian.train(
         model,
         guide,
         job,
-        epochs=recipe["epochs"],
+        epochs=max(1, recipe["epochs"] - refitted),
         lr=recipe["lr"],
-        batch_size=recipe["batch_size"],
         kl_schedule=vbd.schedules.piecewise(*recipe["kl"]),
-        lr_schedule=vbd.schedules.linear_decay(),
-        network=lambda: vbd.point_network(model, guide, recipe["threshold"]),
-        measure=measure,
+        **shared,
     )
-    found: dict[str, Any] = {"error_dense": error(vbd.point_network(model, guide), data.x_test, data.y_test)}
+    before = error(vbd.point_network(model, guide, recipe["threshold"]), data.x_test, data.y_test)
+    vbd.restrict(guide, vbd.masks(guide, recipe["threshold"]))
+    refit = bayesian.train(
+        model,
+        guide,
+        job,
+        epochs=refitted,
+        lr=recipe["refit_lr"],
+        kl_weight=recipe["refit_kl_weight"],
+        phase="refit",
+        **shared,
+    )
+    found: dict[str, Any] = {"error_before": before}
     for threshold, suffix in ((recipe["threshold"], ""), (recipe["sparser_threshold"], "_sparser")):
         net = vbd.point_network(model, guide, threshold)
-        found[f"error{suffix}_before"] = error(net, data.x_test, data.y_test)
-        batches = vbd.Batches(data.x, data.y, batch_size=recipe["batch_size"])
-        vbd.fine_tune(net, batches, epochs=recipe["fine_tuning"], lr=recipe["fine_tuning_lr"], progress=False)
         left = {key: value for key, value in measure(net, data.x_test, data.y_test).items() if key != "weights"}
         found.update({f"{key}{suffix}": value for key, value in left.items()})
         if data.x_val is not None and data.y_val is not None:
             found[f"validation_error{suffix}"] = error(net, data.x_val, data.y_val)
     if data.x_val is not None:
-        found["picked"] = dict(found)  # of the last epoch: the fine-tuning is part of it
-    return {**found, "seconds": seconds(history)}
+        found["picked"] = dict(found)  # of the last epoch: what is left is trained on to the end
+    return {**found, "seconds": seconds(removing, refit)}
