@@ -1,5 +1,7 @@
 """Table 4-strong: a phase that removes weights, and one for those that are left."""
 
+import pyro
+import pytest
 import torch
 
 import pyro_vbd as vbd
@@ -39,3 +41,27 @@ def test_the_kl_goes_past_the_bound(tmp_path, device):
         assert "picked" not in found  # nothing is held out
         ratios.append(found["compression"])
     assert ratios[1] > 1.2 * ratios[0]
+
+
+@pytest.mark.parametrize("saves", [1, 3])
+def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, saves):
+    def run(where):
+        pyro.set_rng_seed(0)
+        chosen = job(tmp_path / where, device, held_out=False, epochs=4, refit=0.5)
+        found = strong_sparsity.train(chosen, vbd.priors.GaussianUniform())
+        return {key: value for key, value in found.items() if key != "seconds"}
+
+    whole, made = run("whole"), []
+
+    def stop_after(path, state, save=vbd.save_checkpoint):
+        save(path, state)
+        made.append(path.name)
+        if len(made) == saves:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyro_vbd.training.save_checkpoint", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            run("stopped")
+    assert made[-1] == ("fit.ckpt" if saves == 1 else "refit.ckpt")
+    assert run("stopped") == whole
