@@ -502,14 +502,13 @@ def test_without_a_compiler_it_runs_traced_with_one_warning(monkeypatch, broken)
     eager, data = loss_of(nn.Linear(5, 3)), batch()
     compiled = vbd.compile(eager)
     optimizer = torch.optim.Adam(eager.parameters())
+    settings = {}
     if broken == "compiler":
-        import torch._inductor.config as config
-
-        monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-        monkeypatch.setattr(config, "force_disable_caches", True)
+        settings = {"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}
     else:
         monkeypatch.setattr(torch._inductor, "compile", lambda *_, **__: 1 / 0)
-    with warnings.catch_warnings(record=True) as caught:
+    # torch's own way to change its settings: after pytest's a setting that is another's name is gone
+    with torch._inductor.config.patch(settings), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check(eager, *data, compiled=compiled)
         for _ in range(2):
