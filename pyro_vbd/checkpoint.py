@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from pyro_vbd.whole_file import checksum, whole_file
 
 __all__ = ["load_checkpoint", "previous_of", "save_checkpoint"]
 
@@ -28,23 +28,11 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     The bytes go to a temporary file, to the disk, and then by renaming to their place: a run killed at any moment leaves
     a whole file under ``path`` or under :func:`previous_of`.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + _checksum(payload) + payload)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, previous_of(path))
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path, previous_of(path)) as temporary:
+        temporary.write_bytes(_MAGIC + checksum(payload) + payload)
 
 
 def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> dict[str, Any]:
@@ -57,17 +45,13 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
     path = Path(path)
     content = path.read_bytes()
     header = len(_MAGIC) + 65
-    checksum, payload = content[len(_MAGIC) : header], content[header:]
+    found, payload = content[len(_MAGIC) : header], content[header:]
     if not content.startswith(_MAGIC):
         raise ValueError(f"{path} is no checkpoint of this version of pyro_vbd{_hint(path)}")
-    if _checksum(payload) != checksum:
+    if checksum(payload) != found:
         raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum{_hint(path)}")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     return state
-
-
-def _checksum(payload: bytes) -> bytes:
-    return hashlib.sha256(payload).hexdigest().encode() + b"\n"
 
 
 def _hint(path: Path) -> str:

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.skeleton import describe, rebuild
 from pyro_vbd.compression.tracing import call_network
-from pyro_vbd.compression.whole_file import whole_file
 from pyro_vbd.modes import in_mode
+from pyro_vbd.whole_file import whole_file
 
 __all__ = ["load_safetensors", "save_onnx", "save_safetensors"]
 

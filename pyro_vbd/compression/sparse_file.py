@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vbd.compression.skeleton import describe, rebuild
-from pyro_vbd.compression.whole_file import whole_file
+from pyro_vbd.whole_file import checksum, whole_file
 
 __all__ = ["load_sparse", "save_sparse"]
 
@@ -50,7 +49,7 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
     header = json.dumps({"description": describe(net), "tensors": entries}).encode()
     payload = zlib.compress(struct.pack("<Q", len(header)) + header + b"".join(blocks), 9)
     with whole_file(path) as temporary:
-        temporary.write_bytes(_MAGIC + _checksum(payload) + payload)
+        temporary.write_bytes(_MAGIC + checksum(payload) + payload)
     return Path(path).stat().st_size
 
 
@@ -72,7 +71,7 @@ def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
     if not content.startswith(_MAGIC):
         raise ValueError(f"{path} is no sparse network of this version of pyro_vbd")
     payload = content[start:]
-    if _checksum(payload) != content[len(_MAGIC) : start]:
+    if checksum(payload) != content[len(_MAGIC) : start]:
         raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum; export it again")
     blocks = zlib.decompress(payload)
     (length,) = struct.unpack_from("<Q", blocks)
@@ -150,7 +149,3 @@ def _dtype(name: str) -> torch.dtype:
     found = getattr(torch, name)
     assert isinstance(found, torch.dtype)
     return found
-
-
-def _checksum(payload: bytes) -> bytes:
-    return hashlib.sha256(payload).hexdigest().encode() + b"\n"

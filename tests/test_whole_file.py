@@ -1,6 +1,6 @@
 import pytest
 
-from pyro_vbd.compression.whole_file import whole_file
+from pyro_vbd.whole_file import whole_file
 
 
 def test_a_whole_file_takes_the_place(tmp_path):
