@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ import torch
 from pyro.infer import MCMC, NUTS
 from pyro.infer.autoguide import init_to_value
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
+from reporting import write
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -264,13 +264,6 @@ def reach(axes: plt.Axes, problem: Problem, draws: dict[str, dict[str, Tensor]])
     top = float(deviations["nuts"].max())
     axes.plot([0, top], [0, top], color="grey", linestyle=":")
     axes.set(xlabel="standard deviation over draws of NUTS", ylabel="of the others")
-
-
-def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Write a file whole: under another name first."""
-    temporary = path.with_name(f".{path.name}")
-    save(temporary)
-    os.replace(temporary, path)
 
 
 def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:

@@ -4,6 +4,8 @@ import pyro
 import pytest
 import torch
 
+from pyro_vbd.priors import evidence, optimum
+
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # steps of small networks: threads that wait for each other take longer than the work
@@ -45,3 +47,10 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(kept)
+
+
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch):
+    """What a test registers for priors is forgotten after it."""
+    for module, registry in ((optimum, "_OPTIMA"), (evidence, "_EVIDENCE")):
+        monkeypatch.setattr(module, registry, dict(getattr(module, registry)))

@@ -30,10 +30,7 @@ DRAWS = 50_000
 NAMES = ["density", "optimum", "kl", "exact", "gradients", "extremes", "sharing", "dtypes"]
 
 
-@pytest.fixture(autouse=True)
-def _registries_as_they_were(monkeypatch):
-    monkeypatch.setattr(optimum, "_OPTIMA", dict(optimum._OPTIMA))
-    monkeypatch.setattr(evidence, "_EVIDENCE", dict(evidence._EVIDENCE))
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 def only(check, prior):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from examples.paper.cell import Cell, Column, Table
 from examples.paper.results import Results
+from examples.reporting import write
 
 __all__ = ["PROGRAMS", "render", "spread", "table_text"]
 
@@ -37,9 +37,7 @@ def render(results: Path, target: Path) -> None:
     """Write all tables of all programs, from the records in a folder."""
     tables = [table for program in PROGRAMS for table in import_module(f"examples.paper.{program}").TABLES]
     text = "\n".join([HEAD, *(table_text(table, Results(results, table.name).records()) for table in tables)])
-    temporary = target.with_name(f".{target.name}")
-    temporary.write_text(text)
-    os.replace(temporary, target)
+    write(target, lambda path: path.write_text(text))
 
 
 def table_text(table: Table, records: Mapping[Cell, Mapping[str, Any]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from examples.paper.cell import Cell
+from examples.reporting import write
 
 __all__ = ["Results"]
 
@@ -72,9 +72,8 @@ class Results:
         with self._lock(self.path.name):
             records = {**self.records(), cell: {**{key: getattr(cell, key) for key in _KEY}, **record}}
             in_order = sorted(records, key=lambda c: (c.method, c.size, c.selection, c.seed))
-            temporary = self.path.with_name(f".{self.path.name}")
-            temporary.write_text("".join(json.dumps(records[c]) + "\n" for c in in_order))
-            os.replace(temporary, self.path)
+            text = "".join(json.dumps(records[c]) + "\n" for c in in_order)
+            write(self.path, lambda path: path.write_text(text))
 
     def _lock(self, name: str) -> FileLock:
         self.claims.mkdir(parents=True, exist_ok=True)

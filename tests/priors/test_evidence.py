@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import integrate
 
-from pyro_vbd.priors import evidence, find_evidence, register_evidence
+from pyro_vbd.priors import find_evidence, register_evidence
 from pyro_vbd.priors.evidence import conjugate_evidence
 
 
@@ -20,9 +20,7 @@ class Theirs(Ours):
     pass
 
 
-@pytest.fixture(autouse=True)
-def _registry_as_it_was(monkeypatch):
-    monkeypatch.setattr(evidence, "_EVIDENCE", dict(evidence._EVIDENCE))
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 def test_the_decorator_registers_and_returns_the_function():

@@ -3,7 +3,7 @@
 import pyro.distributions as dist
 import pytest
 
-from pyro_vbd.priors import find_optimum, optimum, register_optimum
+from pyro_vbd.priors import find_optimum, register_optimum
 
 
 class Ours(dist.Weibull):
@@ -14,9 +14,7 @@ class Theirs(Ours):
     pass
 
 
-@pytest.fixture(autouse=True)
-def _registry_as_it_was(monkeypatch):
-    monkeypatch.setattr(optimum, "_OPTIMA", dict(optimum._OPTIMA))
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 def test_the_decorator_registers_and_returns_the_function():
