@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -25,14 +26,18 @@ __all__ = ["bayesian_network"]
 
 
 def bayesian_network(
-    problem: Problem, linear: Callable[[nn.Linear], nn.Module], convolution: Callable[[nn.Conv2d], nn.Module]
+    problem: Problem, linear: Callable[[int, int], nn.Module], convolution: Callable[[int, int, Any], nn.Module]
 ) -> nn.Sequential:
-    """The problem's network with a peer's layers in place of torch's."""
-    made = [
-        linear(layer) if isinstance(layer, nn.Linear) else convolution(layer) if isinstance(layer, nn.Conv2d) else layer
-        for layer in problem.layers()
-    ]
-    return nn.Sequential(*made).to(problem.device)
+    """The problem's network with a peer's layers in place of torch's, made as torch's are."""
+
+    def theirs(layer: nn.Module) -> nn.Module:
+        if isinstance(layer, nn.Linear):
+            return linear(layer.in_features, layer.out_features)
+        if isinstance(layer, nn.Conv2d):
+            return convolution(layer.in_channels, layer.out_channels, layer.kernel_size)
+        return layer
+
+    return nn.Sequential(*map(theirs, problem.layers())).to(problem.device)
 
 
 def _step(problem: Problem, net: nn.Module, kl: Callable[[], Any]) -> Step:
@@ -45,11 +50,7 @@ def _step(problem: Problem, net: nn.Module, kl: Callable[[], Any]) -> Step:
 def cplxmodule_ard(problem: Problem) -> Step:
     from cplxmodule.nn.relevance import Conv2dARD, LinearARD, penalties
 
-    net = bayesian_network(
-        problem,
-        lambda old: LinearARD(old.in_features, old.out_features),
-        lambda old: Conv2dARD(old.in_channels, old.out_channels, old.kernel_size),
-    )
+    net = bayesian_network(problem, LinearARD, Conv2dARD)
     return _step(problem, net, lambda: sum(penalties(net)))
 
 
@@ -57,11 +58,7 @@ def cplxmodule_ard(problem: Problem) -> Step:
 def pytorch_ard(problem: Problem) -> Step:
     from torch_ard import Conv2dARD, LinearARD, get_ard_reg
 
-    net = bayesian_network(
-        problem,
-        lambda old: LinearARD(old.in_features, old.out_features),
-        lambda old: Conv2dARD(old.in_channels, old.out_channels, old.kernel_size),
-    )
+    net = bayesian_network(problem, LinearARD, Conv2dARD)
     return _step(problem, net, lambda: get_ard_reg(net))
 
 
@@ -69,11 +66,7 @@ def pytorch_ard(problem: Problem) -> Step:
 def torch_bnn(problem: Problem) -> Step:
     import torchbnn
 
-    net = bayesian_network(
-        problem,
-        lambda old: torchbnn.BayesLinear(0.0, 0.1, old.in_features, old.out_features),
-        lambda old: torchbnn.BayesConv2d(0.0, 0.1, old.in_channels, old.out_channels, old.kernel_size),
-    )
+    net = bayesian_network(problem, partial(torchbnn.BayesLinear, 0.0, 0.1), partial(torchbnn.BayesConv2d, 0.0, 0.1))
     kl = torchbnn.BKLLoss(reduction="sum", last_layer_only=False)
     return _step(problem, net, lambda: kl(net))
 
@@ -101,11 +94,7 @@ def blitz(problem: Problem) -> Step:
     from blitz.losses import kl_divergence_from_nn
     from blitz.modules import BayesianConv2d, BayesianLinear
 
-    net = bayesian_network(
-        problem,
-        lambda old: BayesianLinear(old.in_features, old.out_features),
-        lambda old: BayesianConv2d(old.in_channels, old.out_channels, old.kernel_size),
-    )
+    net = bayesian_network(problem, BayesianLinear, BayesianConv2d)
     return _step(problem, net, lambda: kl_divergence_from_nn(net))
 
 
@@ -113,11 +102,7 @@ def blitz(problem: Problem) -> Step:
 def torch_uncertainty(problem: Problem) -> Step:
     from torch_uncertainty.layers.bayesian import BayesConv2d, BayesLinear
 
-    net = bayesian_network(
-        problem,
-        lambda old: BayesLinear(old.in_features, old.out_features),
-        lambda old: BayesConv2d(old.in_channels, old.out_channels, old.kernel_size),
-    )
+    net = bayesian_network(problem, BayesLinear, BayesConv2d)
     layers = [layer for layer in net if isinstance(layer, BayesLinear | BayesConv2d)]
     return _step(problem, net, lambda: sum(layer.log_variational_posterior - layer.log_prior for layer in layers))
 
