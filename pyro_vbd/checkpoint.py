@@ -13,7 +13,7 @@ from pyro_vbd.whole_file import checksum, whole_file
 
 __all__ = ["load_checkpoint", "previous_of", "save_checkpoint"]
 
-_MAGIC = b"pyro_vbd checkpoint 1\n"
+_MAGIC = b"pyro_vbd checkpoint 2\n"
 
 
 def previous_of(path: str | os.PathLike[str]) -> Path:

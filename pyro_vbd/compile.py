@@ -138,6 +138,18 @@ class CompiledELBO(ELBOModule):
             with self._told(step, optimizer, inputs):
                 return step.update(optimizer, inputs), step.trace.sites
 
+    def gradients(self, *args: Any, check: bool = True, **kwargs: Any) -> tuple[Tensor, Sequence[str]]:
+        """Set the gradients of the parameters to those of the loss, and return what :meth:`update` does."""
+        with torch.enable_grad():
+            step, inputs = self._step(args, kwargs, check)
+            if step is None:
+                return self._gradients_eagerly(args, kwargs, check)
+            with self._told(step, None, inputs):
+                report, gradients = step.gradients(inputs)
+        for parameter, gradient in zip(step.trace.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return report, step.trace.sites
+
     def restart(self) -> None:
         """Let updates take effect again after a loss that was not finite."""
         if self._healthy is not None:
@@ -202,16 +214,19 @@ class CompiledELBO(ELBOModule):
         return CompiledStep(trace, self.elbo, self._healthy, self._warn)
 
     def _update_eagerly(self, optimizer: Optimizer, args: Any, kwargs: Any, check: bool) -> tuple[Tensor, Sequence[str]]:
-        with nullcontext() if check else recorded_checks():
-            terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
-        report = terms.report().detach()
+        optimizer.zero_grad()
+        report, sites = self._gradients_eagerly(args, kwargs, check)
         if self._healthy is None:
             self._healthy = torch.ones((), dtype=torch.bool, device=report.device)
         if bool(self._healthy.logical_and_(report[0].isfinite())):
-            optimizer.zero_grad()
-            (-terms.elbo).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        return report, tuple(terms.kl_by_site)
+        return report, sites
+
+    def _gradients_eagerly(self, args: Any, kwargs: Any, check: bool) -> tuple[Tensor, Sequence[str]]:
+        with nullcontext() if check else recorded_checks():
+            terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
+        (-terms.elbo).backward()  # type: ignore[no-untyped-call]
+        return terms.report().detach(), tuple(terms.kl_by_site)
 
     # --- what is said about it ---------------------------------------------------------------------------------------
 

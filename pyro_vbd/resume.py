@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vbd.checkpoint import load_checkpoint, previous_of
+from pyro_vbd.processes import Processes
 from pyro_vbd.random_state import get_random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ def assign(parameters: dict[str, Tensor], model: Any, values: dict[str, Tensor])
         value.copy_(values[name])
 
 
-def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor]) -> dict[str, Any]:
-    """All that the rest of a run depends on, as tensors, numbers, lists and dicts."""
+def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], processes: Processes) -> dict[str, Any]:
+    """All that the rest of a run depends on, as tensors, numbers, lists and dicts; to be called by all processes."""
     return {
         "values": {name: value.detach() for name, value in {**parameters, **buffers(run.model)}.items()},
         "best": best,
         "optimizer": run.optimizer.state_dict(),
-        "random_state": get_random_state(),
+        "random_states": processes.gathered(get_random_state()),
         "history": run.history,
         "epoch": run.epoch,
         "step": run.step,
@@ -47,9 +48,14 @@ def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor]) 
     }
 
 
-def resume(run: Fit, parameters: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Put the state of a checkpoint into the run, if there is one; the best parameters so far."""
+def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Processes) -> dict[str, Tensor]:
+    """Put the state of a checkpoint into the run, if there is one; the best parameters so far.
+
+    A process that the run did not have before keeps its random state.
+    """
     path = path if path.exists() else previous_of(path)  # killed between two renamings
+    if len(set(there := processes.gathered(path.exists()))) > 1:
+        raise ValueError(f"{path} is not there for process {there.index(False)}: put it where every process can read it")
     if not path.exists():
         return {}
     state = load_checkpoint(path, map_location="cpu")
@@ -63,7 +69,8 @@ def resume(run: Fit, parameters: dict[str, Tensor], path: Path) -> dict[str, Ten
         )
     assign(parameters, run.model, state["values"])
     run.optimizer.load_state_dict(state["optimizer"])
-    set_random_state(state["random_state"])
+    if processes.rank < len(state["random_states"]):
+        set_random_state(state["random_states"][processes.rank])
     run.history, run.epoch, run.step = state["history"], state["epoch"], state["step"]
     run.best_epoch, run.stop = state["best_epoch"], state["stop"]
     logger.info("resumed from %s at epoch %d", path, run.epoch)
