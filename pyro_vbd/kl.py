@@ -16,6 +16,9 @@ from pyro_vbd.priors.log_uniform import ImproperLogUniform
 
 __all__ = ["collapsed", "excess"]
 
+#: Of S to v. A weight with less (a dead one has 0) counts as that, without a gradient: 1/S would overflow.
+_LEAST_RATIO = 1e-16
+
 
 def collapsed(inverse_alpha: Tensor) -> Tensor:
     r"""The KL of one weight with its prior variance at the optimum, the regulariser of the paper, elementwise.
@@ -39,9 +42,8 @@ def excess(second_moment: Tensor, variance: Tensor) -> Tensor:
 
 
 def _excess(ratio: Tensor) -> Tensor:
-    # d loses the digits of a small ratio, log the difference of one near 1 from it; S = 0 (a dead weight) would be log(0)
-    d = (ratio - 1.0).clamp_min(-0.5)
-    far = ratio.clamp_min(torch.finfo(ratio.dtype).tiny)
+    # d loses the digits of a small ratio, and log those of one near 1
+    d, far = (ratio - 1.0).clamp_min(-0.5), ratio.clamp_min(_LEAST_RATIO)
     return 0.5 * torch.where(ratio < 0.5, far - 1.0 - far.log(), d - torch.log1p(d))
 
 
