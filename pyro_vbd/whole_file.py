@@ -16,7 +16,8 @@ __all__ = ["checksum", "whole_file"]
 def whole_file(path: str | os.PathLike[str], previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``path``, and put what is written there in its place at the end.
 
-    It ends as ``path`` does, for programs that go by that. A run that is killed or fails leaves the file that was there before, under ``path`` or under ``previous``.
+    Its name ends as that of ``path`` does, for programs that go by that. A run that is killed or fails leaves the file that
+    was there before, under ``path`` or under ``previous``.
 
     Args:
         path: the file.
