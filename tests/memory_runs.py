@@ -1,6 +1,6 @@
 """Programs whose memory is watched, each in a process of its own: what they held after a third of the work, and at its end.
 
-    python -m tests.memory_runs run 10000 eager cpu
+python -m tests.memory_runs run 10000 eager cpu
 """
 
 import gc
