@@ -112,7 +112,9 @@ def shared_run(compile, epochs=3, checkpoint=None, seed=0, callbacks=(), log_var
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 def test_all_processes_end_in_the_same_parameters_after_noise_of_their_own(compile, tmp_path):
-    (first, history, noise, _), (second, other_history, other_noise, _) = in_processes(shared_run, 2, tmp_path, compile)
+    # in equal shares: as many numbers are drawn in each
+    arguments = compile, 3, None, 0, (), -3.0, 8
+    (first, history, noise, _), (second, other_history, other_noise, _) = in_processes(shared_run, 2, tmp_path, *arguments)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert history == other_history
     assert not torch.equal(noise, other_noise)
@@ -144,6 +146,33 @@ def test_batches_are_shared_out_whole(compile, tmp_path):
     expected = without_noise(False)
     for found in in_processes(without_noise, 4, tmp_path, compile):  # 40 = 4 * 9 + 4 data
         close(found, expected, 1e-7)
+
+
+class Watched(vbd.Batches):
+    """Remembers which data it has given."""
+
+    def __init__(self, *tensors, **kwargs):
+        super().__init__(*tensors, **kwargs)
+        self.given = []
+
+    def take(self, index):
+        self.given.append(index.tolist())
+        return super().take(index)
+
+
+def taken():
+    data = Watched(*tables(), batch_size=9)
+    vbd.fit(*pair(), data, epochs=2, progress=False, seed=0)
+    return data.given[1:]  # without the look at the first batch
+
+
+def test_every_datum_is_taken_once_a_pass_by_one_process(tmp_path):
+    first, second = in_processes(taken, 2, tmp_path)
+    for one, two in zip(first, second, strict=True):
+        assert abs(len(one) - len(two)) <= 1
+    for epoch in (slice(0, 5), slice(5, 10)):
+        assert sorted(i for rows in first[epoch] + second[epoch] for i in rows) == list(range(N))
+    assert first[:5] != first[5:]
 
 
 def test_a_run_goes_on_bit_for_bit(tmp_path):
