@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import save_file
 
 import pyro_vbd as vbd
 from examples.data import LOADERS, load
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--checkpoint", type=Path, help="file to write after each epoch, which every process can read")
-    parser.add_argument("--weights", type=Path, help="where to write the posterior in the end, as safetensors")
+    parser.add_argument("--weights", type=Path, help="where to write the posterior's parameters in the end")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args()
     rank, device = start(options.device)
@@ -79,7 +78,7 @@ def main() -> None:
             f"{error:.2f}%, {100 * vbd.sparsity(guide):.1f}% of the weights beyond log alpha = 3"
         )
         if options.weights:
-            write(options.weights, lambda path: save_file(guide.state_dict(), path))
+            write(options.weights, lambda path: torch.save(guide.state_dict(), path))
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

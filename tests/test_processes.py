@@ -17,6 +17,13 @@ from tests.process_runs import in_processes
 N = 40
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu():
+    """The processes are started without a default device; a GPU is one process's."""
+    with torch.device("cpu"):
+        yield
+
+
 def tables():
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(N, 6, generator=generator, dtype=torch.float64)
@@ -146,6 +153,22 @@ def test_batches_are_shared_out_whole(compile, tmp_path):
     expected = without_noise(False)
     for found in in_processes(without_noise, 4, tmp_path, compile):  # 40 = 4 * 9 + 4 data
         close(found, expected, 1e-7)
+
+
+def averages():
+    """Of gradients that all processes have, one has, and none has."""
+    rank = get_rank()
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    parameters[0].grad = torch.tensor([1.0, 2.0]) + rank
+    if rank == 1:
+        parameters[1].grad = torch.tensor([4.0, 8.0])
+    report = Processes().average(parameters, torch.tensor([10.0, 20.0]) * rank, (0.75, 0.25)[rank])
+    return report.tolist(), [None if p.grad is None else p.grad.tolist() for p in parameters]
+
+
+def test_averages(tmp_path):
+    for found in in_processes(averages, 2, tmp_path):
+        assert found == ([2.5, 5.0], [[1.25, 2.25], [1.0, 2.0], None])
 
 
 class Watched(vbd.Batches):
