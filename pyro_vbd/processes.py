@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from typing import Any, final
 
 import pyro
@@ -45,7 +46,9 @@ class Processes:
         """Give the tensors of all processes the values of the first one's."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor.data, 0)
+                value = tensor.detach().clone(memory_format=torch.contiguous_format)
+                dist.broadcast(value, 0)
+                tensor.copy_(value)
 
     def draw_apart(self) -> None:
         """Let the random states of all processes but the first differ from here on, also where they were the same."""
@@ -134,8 +137,7 @@ class Processes:
         held = [parameter.grad is not None for parameter in parameters]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         tensors = [report, *gradients]
-        wide = max((tensor.dtype for tensor in tensors), key=lambda dtype: torch.finfo(dtype).bits)
-        wide = torch.float32 if torch.finfo(wide).bits < 32 else wide
+        wide = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
         values = torch.cat([tensor.detach().flatten().to(wide) for tensor in tensors]).mul_(part)
         everything = torch.cat([values, torch.tensor(held, dtype=wide, device=values.device)])
         dist.all_reduce(everything)

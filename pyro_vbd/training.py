@@ -28,7 +28,7 @@ from pyro_vbd.processes import Processes
 from pyro_vbd.prototype import untouched
 from pyro_vbd.resume import assign, buffers, resume, run_state
 from pyro_vbd.schedules import Schedule, constant
-from pyro_vbd.training_pass import Gradients, Step, common_step, gradients, one_pass
+from pyro_vbd.training_pass import Report, Step, common_step, gradients, one_pass
 
 __all__ = ["Fit", "fit"]
 
@@ -193,9 +193,11 @@ def _way_to_step(
     def is_new() -> bool:  # whether the values of the data have not been looked at
         return run.epoch == first or not isinstance(data, Batches)
 
+    def compiled_gradients(*batch: Any) -> Report:
+        return compiled.gradients(*batch, check=is_new())
+
     if processes.size > 1:
-        add: Gradients = lambda *batch: compiled.gradients(*batch, check=is_new())  # noqa: E731
-        return partial(common, add), 1
+        return partial(common, compiled_gradients), 1
     return lambda batch, *_: compiled.update(run.optimizer, *batch, check=is_new()), _LOOK_EVERY
 
 

@@ -16,7 +16,7 @@ from pyro_vbd.processes import Processes
 if TYPE_CHECKING:
     from pyro_vbd.training import Fit
 
-__all__ = ["Gradients", "Step", "common_step", "gradients", "one_pass"]
+__all__ = ["Gradients", "Report", "Step", "common_step", "gradients", "one_pass"]
 
 #: The report of a batch's terms (:meth:`ELBOTerms.report`) and the names of its sites.
 Report = tuple[Tensor, Sequence[str]]
