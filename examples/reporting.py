@@ -9,13 +9,19 @@ from typing import Any
 
 from pyro_vbd.whole_file import whole_file
 
-__all__ = ["spread", "write"]
+__all__ = ["save_figure", "spread", "write"]
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
     """Write a file whole or not at all."""
     with whole_file(path) as temporary:
         save(temporary)
+
+
+def save_figure(figure: Any, path: str) -> Path:
+    """Write a matplotlib figure as PNG; its path."""
+    write(Path(path), lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    return Path(path)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

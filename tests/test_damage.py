@@ -209,6 +209,11 @@ def with_entry(**changes: Any) -> Callable[[dict[str, Any], bytes], tuple[dict[s
     return change
 
 
+def with_first_gap_below_zero(header, blocks):
+    header["tensors"][0]["gaps"] = "int8"
+    return header, b"\xf0" + blocks[1:]
+
+
 def with_module(**changes: Any) -> Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]:
     def change(header, blocks):
         header["description"]["modules"]["0"].update(changes)
@@ -230,6 +235,7 @@ def with_module(**changes: Any) -> Callable[[dict[str, Any], bytes], tuple[dict[
         (with_entry(name="other"), "no place"),
         (with_entry(count=10**12), "not of this Sequential"),
         (with_entry(gaps="int64"), "not of this Sequential"),
+        (with_first_gap_below_zero, "'0.weight' are out of order"),
         (with_module(in_features=10**9), "a layer of size 1000000000"),
         (with_module(type="Popen"), "'Popen'"),
         (with_module(in_features="20"), "not of this Sequential"),

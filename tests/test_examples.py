@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,27 @@ def test_distributed_goes_on_when_a_process_is_killed(tmp_path):
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     states = [vbd.load_checkpoint(tmp_path / f"{name}.ckpt") for name in ("whole", "killed")]
     assert [len(state["history"]) for state in states] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    "tutorial", sorted(path.name for path in (EXAMPLES / "tutorials").iterdir() if path.suffix == ".py")
+)
+def test_tutorials_end_in_a_picture(tutorial, tmp_path):
+    """With two epochs for the many that they ask for."""
+    for package in ("arviz", "matplotlib", "sklearn"):
+        pytest.importorskip(package)
+    source, longer = re.subn(r"epochs=\d+", "epochs=2", (EXAMPLES / "tutorials" / tutorial).read_text())
+    assert longer
+    assert source.count("# %%") >= 4
+    (tmp_path / tutorial).write_text(source)
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        [sys.executable, tutorial], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    picture = Path("out/tutorials", tutorial).with_suffix(".png")
+    assert f"figure: {picture}" in done.stdout
+    assert (tmp_path / picture).stat().st_size > 10_000
 
 
 def test_every_program_is_listed():

@@ -183,6 +183,11 @@ def refused(case: Case) -> bool:
 )
 @example(Case(prior="regularised horseshoe", network="transposed", weights="all scales", alpha="layer", estimator="flipout",
               log_var=(16.8, 19.4), inputs="large", width=5, outputs=2, batch=1, seed=4581818))  # fmt: skip
+@example(Case(prior="half-normal", network="layer norm", weights="denormal", alpha="unit", scale_posterior="exact",
+              log_var=(-21.0, 16.1), inputs="large", estimator="weights", autocast=True,
+              width=3, outputs=4, batch=1, seed=546802940))  # fmt: skip
+@example(Case(prior="uniform", per="layer", network="gates", weights="all scales", alpha="layer", log_var=(8.2, 11.9),
+              estimator="flipout", width=2, outputs=4, batch=1, seed=1819660300))  # fmt: skip
 @example(Case(prior="pc", weights="half of them zero", alpha="unit", scale_posterior="exact", dtype="float64", width=1))
 @example(Case(prior="narrow uniform", weights="tiny", alpha="unit", scale_posterior="exact", dtype="float64"))
 def test_a_run_stays_finite(case):
