@@ -21,10 +21,10 @@ slow = pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "count", "how", "allowed"),
     [
-        ("run", 600, "eager", 4),
-        ("run", 600, "traced", 4),
-        ("runs", 40, "eager", 4),
-        ("runs", 20, "traced", 4),
+        ("run", 400, "eager", 4),
+        ("run", 400, "traced", 4),
+        ("runs", 20, "eager", 4),
+        ("runs", 12, "traced", 4),
         ("prediction", 20_000, "eager", 20),
         pytest.param("run", 10_000, "eager", 4, marks=slow),
         pytest.param("run", 10_000, "compiled", 4, marks=slow),
