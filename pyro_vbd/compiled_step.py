@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.machine_code import Program, machine_code
 from pyro_vbd.tracing import Trace
 
-__all__ = ["CompiledStep"]
+__all__ = ["CompiledStep", "as_graph"]
 
 
 class CompiledStep:
@@ -70,6 +70,34 @@ class CompiledStep:
                 parameter.grad = None  # its memory may be the program's
         return report
 
+    # --- Adam's update behind the gradients --------------------------------------------------------------------------
+
+    def adam_tensors(self, adam: AdamUpdate) -> list[Tensor]:
+        """What :meth:`adam_step` takes after the inputs."""
+        steps, means, squares = adam.state()
+        held = [self._healthy, self._present_weight(), *self._tensors()]
+        return [*held, *means, *squares, *adam.settings(), *steps]
+
+    def adam_step(self, adam: AdamUpdate, inputs: int) -> Callable[..., tuple[Tensor]]:
+        """A step as a function of tensors: it returns the report, and changes parameters, buffers and state in place.
+
+        Args:
+            adam: the update.
+            inputs: how many tensors come before those of :meth:`adam_tensors`.
+        """
+        held, updated = len(self.trace.tensors) + len(self._folded), len(adam.numbers)
+
+        def step(*values: Tensor) -> tuple[Tensor]:
+            batch, (healthy, weight, *rest) = values[:inputs], values[inputs:]
+            tensors, means, squares = rest[:held], rest[held : held + updated], rest[held + updated : held + 2 * updated]
+            settings, steps = rest[held + 2 * updated : -updated], rest[-updated:]
+            report, *gradients = self._graph(*batch, weight, *tensors)
+            healthy.logical_and_(report[0].isfinite())
+            adam.apply(tensors, gradients, (steps, means, squares), settings, healthy)
+            return (report,)
+
+        return step
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _present_weight(self) -> Tensor:
@@ -92,33 +120,21 @@ class CompiledStep:
         adam, program = self._updates.get(key, (None, None))
         if adam is None:
             adam = AdamUpdate(optimizer, self.trace.parameters)
-        steps, means, squares = adam.state()
-        held = [self._present_weight(), self._healthy, *self._tensors()]
-        tensors = [*inputs, *held, *means, *squares, *adam.settings(), *steps]
+        tensors = [*inputs, *self.adam_tensors(adam)]
         if program is None:
-            program = machine_code(self._with(adam, len(inputs), tensors), tensors, len(inputs), self._warn)
+            program = machine_code(as_graph(self.adam_step(adam, len(inputs)), tensors), tensors, len(inputs), self._warn)
             self._updates[key] = adam, program
         (report,) = program(*tensors)
         optimizer._opt_called = True  # type: ignore[attr-defined]  # else a learning rate scheduler warns
         return report
 
-    def _with(self, adam: AdamUpdate, inputs: int, example: list[Tensor]) -> fx.GraphModule:
-        """The graph with an update behind it; the report is all that it returns."""
-        held, updated = len(self.trace.tensors) + len(self._folded), len(adam.numbers)
 
-        def step(*values: Tensor) -> tuple[Tensor]:
-            batch, (weight, healthy, *rest) = values[:inputs], values[inputs:]
-            tensors, means, squares = rest[:held], rest[held : held + updated], rest[held + updated : held + 2 * updated]
-            settings, steps = rest[held + 2 * updated : -updated], rest[-updated:]
-            report, *gradients = self._graph(*batch, weight, *tensors)
-            healthy.logical_and_(report[0].isfinite())
-            adam.apply(tensors, gradients, (steps, means, squares), settings, healthy)
-            return (report,)
-
-        graph = make_fx(step, tracing_mode="fake")(*example)  # nothing is computed, and nothing changed
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-        return graph
+def as_graph(step: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
+    """A function of tensors as a graph; nothing is computed, and nothing changed."""
+    graph = make_fx(step, tracing_mode="fake")(*example)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
 def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
