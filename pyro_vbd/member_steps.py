@@ -78,7 +78,6 @@ class MemberSteps:
                     f"member {number} has {type(run.optimizer).__name__} for its optimizer: members train by "
                     "torch.optim.Adam without weight decay, amsgrad or hooks (on a GPU with fused=True)"
                 )
-            healthy.fill_(not run.stop)
         active = [not run.stop for run in self._runs]
         optimizers = [run.optimizer for run in self._runs]
         self._built_in = (*(holdings.key() for holdings in self._holdings), *map(adam_key, optimizers))

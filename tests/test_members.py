@@ -39,7 +39,8 @@ def assert_same(ours, theirs, tolerance):
 
 
 @pytest.mark.usefixtures("float64", "same_noise")
-def test_each_member_ends_where_its_own_run_does():
+def test_each_member_ends_where_its_own_run_does(monkeypatch):
+    monkeypatch.setattr("pyro_vbd.members._LOOK_EVERY", 2)
     models, guides = members(3, prior=lambda k: vbd.priors.Horseshoe(0.1 * (k + 1)))
     alone = copies(models, guides)
     rates, weights = (1e-2, 2e-2, 3e-2), (0.1, 1.0, 0.5)
