@@ -201,9 +201,10 @@ def _one_pass(
 
 def _look(runs: Sequence[Fit], totals: dict[int, Totals], reports: list[Tensor], sites: Sequence[str]) -> None:
     """Count the last steps of each member, and let go of those whose loss was not finite."""
+    values = torch.stack(reports).cpu() if reports else torch.zeros(0, len(runs))
     for k in list(totals):
         try:
-            totals[k].add([report[k] for report in reports], sites)
+            totals[k].add(list(values[:, k]), sites)
         except FloatingPointError as error:
             _fail(runs, k, error)
             del totals[k]

@@ -78,6 +78,8 @@ def fit(
 ) -> Fit:
     """Maximise the bound over passes through the data, and go on where a killed run left off.
 
+    :func:`~pyro_vbd.fit_members` does the same for several models at once.
+
     Where torch.distributed has been started (by ``torchrun`` and ``init_process_group``), the processes train together:
     gradients are means weighted by the data of each process in the step, so that the KL counts once; parameters start as
     the first process's and stay the same in all; noise differs. ``Batches`` are shared out among the processes; of a

@@ -242,7 +242,7 @@ def test_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
     models, guides = members(3)
     again = copies(models, guides)
     settings = {"validation": [data(30)], "lr": [1e-2, 0.5, 1e-2], "progress": False, "seed": 3, "patience": 7, **SCHEDULES}
-    whole = vbd.fit_members(models, guides, batches(), epochs=8, callbacks=[stop], **settings)
+    whole = vbd.fit_members(models, guides, batches(batch_size=15), epochs=8, callbacks=[stop], **settings)
     assert [run.epoch for run in whole] == [8, 3, 8]
 
     class Killed(Exception):
@@ -255,8 +255,8 @@ def test_goes_on_from_a_checkpoint_bit_for_bit(tmp_path):
     path = tmp_path / "members.ckpt"
     first = copies(*again)
     with pytest.raises(Killed):
-        vbd.fit_members(*first, batches(), epochs=8, checkpoint=path, callbacks=[stop, kill], **settings)
-    resumed = vbd.fit_members(*again, batches(), epochs=8, checkpoint=path, callbacks=[stop], **settings)
+        vbd.fit_members(*first, batches(batch_size=15), epochs=8, checkpoint=path, callbacks=[stop, kill], **settings)
+    resumed = vbd.fit_members(*again, batches(batch_size=15), epochs=8, checkpoint=path, callbacks=[stop], **settings)
     for ours, theirs in zip(resumed, whole, strict=True):
         assert_close(state(ours), state(theirs), rtol=0, atol=0)
         assert (ours.epoch, ours.step, ours.best_epoch, ours.stop) == (
