@@ -69,9 +69,9 @@ def fit_members(
     and records are ordinary ones. A member that has stopped, by ``patience`` or by a callback or because its loss was not
     finite, stays as it is while the others go on, and costs as much as they do.
 
-    On a CPU it pays for small networks, whose steps are mostly overhead: eight of 784-16-10 take 0.4 of the time of eight
-    compiled runs, eight of 784-300-100-10 0.9, and convolutional networks take longer than one by one. Without ``compile``
-    larger networks take longer too.
+    On a CPU it pays for small networks, whose steps are mostly overhead: eight of 784-16-10 take a third of the time of
+    eight compiled runs, eight of 784-300-100-10 nine tenths, and convolutional networks take longer than one by one.
+    Without ``compile`` larger networks take longer too.
 
     Arguments that are not here are those of :func:`~pyro_vbd.fit`.
 
