@@ -76,7 +76,8 @@ def fit_members(
     Arguments that are not here are those of :func:`~pyro_vbd.fit`.
 
     Args:
-        models: K static Pyro models of one structure, no two with a parameter in common.
+        models: K static Pyro models of one structure, no two with a parameter in common (a ``pyro.param`` of one name is
+            one for all, and a ``Learned`` hyperparameter is such).
         guides: a guide for each.
         lr: learning rate, or one for each member.
         optimizer: makes a member's optimizer, a ``torch.optim.Adam`` without weight decay or amsgrad.

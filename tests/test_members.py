@@ -321,6 +321,12 @@ def test_models_and_guides_come_in_pairs():
         vbd.fit_members(2 * models[:1], 2 * guides[:1], [data()], epochs=1, progress=False)
 
 
+def test_a_learned_hyperparameter_would_be_one_for_all():
+    pairs = members(2, lambda: nn.Linear(X, CLASSES), lambda k: vbd.priors.Horseshoe(vbd.priors.Learned(0.5)))
+    with pytest.raises(ValueError, match=r"members share a tensor of shape \(\) .* a name of its own"):
+        vbd.fit_members(*pairs, [data()], epochs=1, progress=False)
+
+
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
