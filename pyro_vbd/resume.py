@@ -16,7 +16,7 @@ from pyro_vbd.random_state import get_random_state, set_random_state
 if TYPE_CHECKING:
     from pyro_vbd.training import Fit
 
-__all__ = ["assign", "buffers", "resume", "run_state"]
+__all__ = ["assign", "buffers", "restore", "resume", "run_state", "saved_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +49,30 @@ def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], 
 
 
 def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Processes) -> dict[str, Tensor]:
-    """Put the state of a checkpoint into the run, if there is one; the best parameters so far.
+    """Put the state of a checkpoint into the run, if there is one; the best parameters so far."""
+    state = saved_state(path, processes)
+    if state is None:
+        return {}
+    if "members" in state:
+        raise ValueError(f"{path} holds {len(state['members'])} members: pass it to fit_members, or another path to fit")
+    return restore(run, parameters, state, path, processes)
 
-    A process that the run did not have before keeps its random state.
-    """
+
+def saved_state(path: Path, processes: Processes) -> dict[str, Any] | None:
+    """What a checkpoint holds; None where there is none."""
     path = path if path.exists() else previous_of(path)  # killed between two renamings
     if len(set(there := processes.gathered(path.exists()))) > 1:
         raise ValueError(f"{path} is not there for process {there.index(False)}: put it where every process can read it")
-    if not path.exists():
-        return {}
-    state = load_checkpoint(path, map_location="cpu")
+    return load_checkpoint(path, map_location="cpu") if path.exists() else None
+
+
+def restore(
+    run: Fit, parameters: dict[str, Tensor], state: dict[str, Any], path: Path, processes: Processes
+) -> dict[str, Tensor]:
+    """Put a state of :func:`run_state` into the run; the best parameters so far.
+
+    A process that the run did not have before keeps its random state.
+    """
     ours = {name: tuple(value.shape) for name, value in {**parameters, **buffers(run.model)}.items()}
     theirs = {name: tuple(value.shape) for name, value in state["values"].items()}
     if ours != theirs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,22 +13,20 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
 from pyro_vbd.batches import Batches
 from pyro_vbd.checkpoint import save_checkpoint
 from pyro_vbd.compile import compile as compile_loss
 from pyro_vbd.elbo import VBD_ELBO
-from pyro_vbd.evaluation import summed_negative_log_likelihood
+from pyro_vbd.epoch_end import end_epoch
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
-from pyro_vbd.parameters import captured_parameters
 from pyro_vbd.processes import Processes
-from pyro_vbd.prototype import untouched
 from pyro_vbd.resume import assign, buffers, resume, run_state
 from pyro_vbd.schedules import Schedule, constant
 from pyro_vbd.training_pass import Report, Step, common_step, gradients, one_pass
+from pyro_vbd.training_start import check_arguments, find_parameters, moved
 
 __all__ = ["Fit", "fit"]
 
@@ -49,6 +47,8 @@ class Fit:
     best_epoch: int | None = None
     #: A callback sets it to end the run after this epoch.
     stop: bool = False
+    #: Why a member of :func:`~pyro_vbd.fit_members` ended alone: where its loss, or a parameter, was not finite.
+    failure: str | None = None
 
 
 Callback = Callable[[Fit], Any]
@@ -77,6 +77,8 @@ def fit(
     progress: bool = True,
 ) -> Fit:
     """Maximise the bound over passes through the data, and go on where a killed run left off.
+
+    :func:`~pyro_vbd.fit_members` does the same for several models at once.
 
     Where torch.distributed has been started (by ``torchrun`` and ``init_process_group``), the processes train together:
     gradients are means weighted by the data of each process in the step, so that the KL counts once; parameters start as
@@ -120,7 +122,7 @@ def fit(
             step (with ``compile`` it is raised up to 50 steps later, which move no parameter); or at the end of an epoch,
             when a parameter is not. The last good checkpoint stays.
     """
-    _check_arguments(epochs, patience, validation)
+    check_arguments(epochs, patience, validation)
     if seed is not None:
         pyro.set_rng_seed(seed)
     if device is not None:
@@ -129,7 +131,7 @@ def fit(
                 part.to(device)
     elbo = VBD_ELBO() if elbo is None else elbo
     processes = Processes()
-    parameters = _find_parameters(model, guide, elbo, data, device, processes)
+    parameters = find_parameters(model, guide, elbo, data, device, processes)
     make = optimizer or (lambda params: torch.optim.Adam(params, lr=lr, fused=True))
     run = Fit(model, guide, elbo, make(list(parameters.values())))
     base_rates = [group["lr"] for group in run.optimizer.param_groups]
@@ -149,17 +151,11 @@ def fit(
                 rate = lr_schedule(run.epoch, epochs)
                 for group, base in zip(run.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                batches = _moved(processes.share(data, run.epoch), device)
+                batches = moved(processes.share(data, run.epoch), device)
                 record = one_pass(run, take_step, look_every, parameters, batches, processes, checkpoint)
                 processes.copy_from_first(buffers(model).values())
-                run.epoch += 1
-                run.history.append(record)
-                if validation is not None:
-                    held_out = _moved(processes.share(validation, run.epoch), device)
-                    record["validation"] = _mean_loss(run, held_out, processes)
-                    best = _keep_best(run, parameters, best, patience)
-                for callback in callbacks:
-                    _add(record, callback(run))
+                held_out = None if validation is None else moved(processes.share(validation, run.epoch + 1), device)
+                best = end_epoch(run, record, parameters, best, held_out, patience, callbacks, processes)
                 run.stop = bool(processes.total(run.stop)[0])
                 if checkpoint is not None:
                     state = run_state(run, parameters, best, processes)
@@ -199,68 +195,3 @@ def _way_to_step(
     if processes.size > 1:
         return partial(common, compiled_gradients), 1
     return lambda batch, *_: compiled.update(run.optimizer, *batch, check=is_new()), _LOOK_EVERY
-
-
-def _check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs} trains nothing: use 1 or more")
-    if patience is not None and validation is None:
-        raise ValueError(f"patience={patience} needs a validation loss to watch: pass validation=")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience={patience} stops before the first epoch: use 1 or more")
-
-
-def _find_parameters(
-    model: Any, guide: VBDGuide, elbo: VBD_ELBO, data: Iterable[Any], device: Any, processes: Processes
-) -> dict[str, Tensor]:
-    """Every leaf that the loss depends on, by name, found by one run that leaves no trace."""
-    with untouched(model):
-        try:
-            batch = next(iter(_moved(processes.share(data, 0), device)))
-        except StopIteration:
-            raise ValueError("the data gave no batch: pass a data set that is not empty") from None
-        guide(*batch)  # a guide that has not met the data yet makes its parameters here
-        with captured_parameters() as named:
-            elbo.loss(model, guide, *batch)
-        processes.check_plates(model, guide, batch)
-    found: dict[str, Tensor] = {}
-    for label, part in (("model", model), ("guide", guide)):
-        if isinstance(part, nn.Module):
-            found.update({f"{label}.{n}": p for n, p in part.named_parameters()})
-    # the names of a module's parameters are the same in the next process; those of announced ones need not be
-    known = {id(value) for value in found.values()}
-    found.update({name: value for name, value in named.items() if id(value) not in known})
-    return {name: value for name, value in found.items() if value.requires_grad}
-
-
-def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:
-    losses = [record["validation"] for record in run.history]
-    lowest = min(range(len(losses)), key=losses.__getitem__)
-    if lowest == len(losses) - 1:
-        run.best_epoch = lowest
-        best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
-    run.stop = run.stop or (patience is not None and len(losses) - 1 - lowest >= patience)
-    return best
-
-
-def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:
-    """The validation loss over the data of all processes."""
-    total, count = processes.total(*summed_negative_log_likelihood(run.model, run.guide, batches))
-    if not count:
-        raise ValueError("the validation data gave no batch: pass a data set that is not empty")
-    return total / count
-
-
-def _add(record: dict[str, Any], added: Any) -> None:
-    """Put what a callback returns into the record, if it is a dict."""
-    if isinstance(added, dict):
-        if taken := sorted(added.keys() & record.keys()):
-            raise ValueError(f"a callback returns {taken}, which the record holds already: give them other names")
-        record.update(added)
-
-
-def _moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:
-    """Batches as tuples of positional arguments, on the device."""
-    for batch in data:
-        batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-        yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch) if device is not None else batch

@@ -16,7 +16,7 @@ from pyro_vbd.processes import Processes
 if TYPE_CHECKING:
     from pyro_vbd.training import Fit
 
-__all__ = ["Gradients", "Report", "Step", "common_step", "gradients", "one_pass"]
+__all__ = ["Gradients", "Report", "Step", "Totals", "common_step", "gradients", "one_pass"]
 
 #: The report of a batch's terms (:meth:`ELBOTerms.report`) and the names of its sites.
 Report = tuple[Tensor, Sequence[str]]
@@ -51,9 +51,7 @@ def one_pass(
         ValueError: for no batch.
         FloatingPointError: for a loss or a parameter that is not finite.
     """
-    start = time.perf_counter()
-    totals = torch.zeros(3, dtype=torch.float64)
-    first, reports = run.step, []
+    totals, reports = Totals(run, parameters, checkpoint), []
     report: Tensor = torch.zeros(0)
     sites: Sequence[str] = ()
     for batch, part in processes.in_step(batches):
@@ -61,21 +59,61 @@ def one_pass(
         reports.append(report)
         run.step += 1
         if len(reports) == look_every:
-            totals += _totals(run, reports, sites, parameters, checkpoint)
+            totals.add(reports, sites)
             reports.clear()
-    if run.step == first:
-        raise ValueError("the data gave no batch: pass a data set that is not empty and can be passed through again")
-    if reports:
-        totals += _totals(run, reports, sites, parameters, checkpoint)
-    if bad := _not_finite(parameters):
-        raise FloatingPointError(
-            f"the parameters {bad} are no longer finite after step {run.step} (epoch {run.epoch}): lower the learning rate"
-            + _last_good(checkpoint)
-        )
-    means = totals / (run.step - first) / getattr(run.model, "num_data", 1)
-    record = dict(zip(("log_likelihood", "kl", "loss"), means.tolist(), strict=True))
-    settings = {"kl_weight": run.elbo.kl_weight, "lr": run.optimizer.param_groups[0]["lr"]}
-    return {"epoch": run.epoch, **record, **settings, "seconds": time.perf_counter() - start}
+    totals.add(reports, sites)
+    return totals.record()
+
+
+class Totals:
+    """Log-likelihood, KL and loss of a run, summed over the steps of a pass that begins now.
+
+    Args:
+        run: whose ``step`` others count on.
+        parameters: by name.
+        checkpoint: the file, for messages.
+    """
+
+    def __init__(self, run: Fit, parameters: dict[str, Tensor], checkpoint: Any) -> None:
+        self._run, self._parameters, self._checkpoint = run, parameters, checkpoint
+        self._start, self._first = time.perf_counter(), run.step
+        self._sums = torch.zeros(3, dtype=torch.float64)
+
+    def add(self, reports: Sequence[Tensor], sites: Sequence[str]) -> None:
+        """Count the last steps of the run.
+
+        Raises:
+            FloatingPointError: for a loss that is not finite; ``step`` is then that of the first.
+        """
+        if not reports:
+            return
+        values = torch.stack(list(reports)).to("cpu", torch.float64)
+        finite = values[:, 0].isfinite()
+        if not bool(finite.all()):
+            place = int(finite.logical_not().nonzero()[0])
+            self._run.step -= len(reports) - place  # the steps behind it have moved nothing
+            raise FloatingPointError(_diagnosis(self._run, values[place], sites, self._parameters, self._checkpoint))
+        self._sums += torch.stack([values[:, 1].sum(), values[:, 2:].sum(), values[:, 0].sum()])
+
+    def record(self) -> dict[str, Any]:
+        """The means over steps, in nats per datum, with settings and seconds.
+
+        Raises:
+            ValueError: for no steps.
+            FloatingPointError: for a parameter that is not finite.
+        """
+        run = self._run
+        if run.step == self._first:
+            raise ValueError("the data gave no batch: pass a data set that is not empty and can be passed through again")
+        if bad := _not_finite(self._parameters):
+            raise FloatingPointError(
+                f"the parameters {bad} are no longer finite after step {run.step} (epoch {run.epoch}): lower the learning "
+                "rate" + _last_good(self._checkpoint)
+            )
+        means = self._sums / (run.step - self._first) / getattr(run.model, "num_data", 1)
+        record = dict(zip(("log_likelihood", "kl", "loss"), means.tolist(), strict=True))
+        settings = {"kl_weight": run.elbo.kl_weight, "lr": run.optimizer.param_groups[0]["lr"]}
+        return {"epoch": run.epoch, **record, **settings, "seconds": time.perf_counter() - self._start}
 
 
 def common_step(
@@ -101,19 +139,6 @@ def gradients(run: Fit, *batch: Any) -> Report:
     terms = run.elbo.terms(run.model, run.guide, *batch)
     (-terms.elbo).backward()  # type: ignore[no-untyped-call]
     return terms.report().detach(), tuple(terms.kl_by_site)
-
-
-def _totals(
-    run: Fit, reports: Sequence[Tensor], sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any
-) -> Tensor:
-    """Log-likelihood, KL and loss, summed over steps."""
-    values = torch.stack(list(reports)).to("cpu", torch.float64)
-    finite = values[:, 0].isfinite()
-    if not bool(finite.all()):
-        place = int(finite.logical_not().nonzero()[0])
-        run.step -= len(reports) - place  # the steps behind it have moved nothing
-        raise FloatingPointError(_diagnosis(run, values[place], sites, parameters, checkpoint))
-    return torch.stack([values[:, 1].sum(), values[:, 2:].sum(), values[:, 0].sum()])
 
 
 def _diagnosis(run: Fit, report: Tensor, sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any) -> str:

@@ -46,6 +46,7 @@ COMMANDS = {
         "12",
         *BENCHMARK,
     ],
+    "benchmarks/members.py": "--width 8 --members 2 --eager --rounds 1 --burst 1 --device {device}".split(),
     "benchmarks/time_to_loss.py": "--epochs 2 --seeds 1 --estimators weights --out {out} --device {device}".split(),
     "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],
     "distributed.py": "--epochs 2 --checkpoint {out}/run.ckpt --weights {out}/q.pt --device {device}".split(),

@@ -4,8 +4,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 import pyro_vbd as vbd
+from pyro_vbd.training import Fit
+from pyro_vbd.training_pass import Totals
 from tests.digits import pair, values
 
 
@@ -74,3 +77,52 @@ def test_a_generator_that_is_used_up_is_found():
     data = iter([(torch.randn(20, 64), torch.randint(10, (20,)))])
     with pytest.raises(ValueError, match="passed through again"):
         vbd.fit(model, guide, data, epochs=1, progress=False)
+
+
+# --- totals ---------------------------------------------------------------------------------------------------------
+
+SITES = ("a", "b")
+
+
+def totals():
+    model = vbd.Classifier(nn.Linear(3, 2), vbd.priors.GaussianUniform(), num_data=10)
+    guide = vbd.VBDGuide(model)
+    run = Fit(model, guide, vbd.VBD_ELBO(0.5), torch.optim.Adam(guide.parameters(), lr=0.1), epoch=2, step=7)
+    parameters = dict(guide.named_parameters())
+    return run, parameters, Totals(run, parameters, None)
+
+
+def report(log_likelihood, *kls):
+    return torch.tensor([sum(kls) - log_likelihood, log_likelihood, *kls])
+
+
+def test_a_record_holds_means_over_steps_in_nats_per_datum():
+    run, _, sums = totals()
+    run.step += 3
+    sums.add([report(-30.0, 1.0, 2.0), report(-20.0, 3.0, 4.0)], SITES)
+    sums.add([], SITES)
+    sums.add([report(-10.0, 5.0, 6.0)], SITES)
+    record = sums.record()
+    assert record.pop("seconds") >= 0
+    assert record == pytest.approx(
+        {"epoch": 2, "log_likelihood": -2.0, "kl": 0.7, "loss": 2.7, "kl_weight": 0.5, "lr": 0.1}
+    )
+
+
+def test_the_first_loss_that_is_not_finite_names_its_step_and_site():
+    run, _, sums = totals()
+    run.step += 3
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 8 \(epoch 2\), from b: look"):
+        sums.add([report(-1.0, 1.0, 1.0), report(-1.0, 1.0, float("nan")), report(float("nan"), 1.0, 1.0)], SITES)
+    assert run.step == 8
+
+
+def test_parameters_that_are_not_finite_and_passes_without_steps_give_no_record():
+    run, parameters, sums = totals()
+    with pytest.raises(ValueError, match="no batch"):
+        sums.record()
+    run.step += 1
+    name, value = next(iter(parameters.items()))
+    value.data.view(-1)[0] = float("inf")
+    with pytest.raises(FloatingPointError, match=rf"\['{name}'\] are no longer finite after step 8"):
+        sums.record()
