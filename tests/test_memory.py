@@ -25,12 +25,12 @@ slow = pytest.mark.slow
         ("run", 400, "traced", 4),
         ("runs", 20, "eager", 4),
         ("runs", 12, "traced", 4),
-        ("prediction", 20_000, "eager", 20),
+        ("prediction", 20_000, "eager", 4),
         pytest.param("run", 10_000, "eager", 4, marks=slow),
         pytest.param("run", 10_000, "compiled", 4, marks=slow),
         pytest.param("runs", 1000, "eager", 8, marks=slow),
         pytest.param("runs", 300, "traced", 8, marks=slow),
-        pytest.param("prediction", 1_000_000, "eager", 20, marks=slow),
+        pytest.param("prediction", 1_000_000, "eager", 8, marks=slow),
     ],
 )
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell how much a process holds")
