@@ -71,7 +71,7 @@ def compress(
     masked = point_network(model, guide, kept=kept)
     found = cut(masked, inputs, keep=keep, allow_dead=allow_dead)
     of_weights = [mask for mask in kept.values() if mask.dim() > 1]
-    count = sum(float(mask.sum()) for mask in of_weights)
+    count, kept_count = sum(mask.numel() for mask in of_weights), sum(float(mask.sum()) for mask in of_weights)
     with tempfile.TemporaryDirectory() as folder:
         sizes = [save_sparse(found.network, Path(folder) / "network", bits=bits) for bits in (None, 8)]
     report = Report(
@@ -80,7 +80,7 @@ def compress(
         bytes_left=total_bytes(found.network),
         sparse_bytes=sizes[0],
         sparse_bytes_8=sizes[1],
-        mask_ratio=sum(mask.numel() for mask in of_weights) / count if count else math.inf,
+        mask_ratio=count / kept_count if kept_count else math.inf if count else 1.0,
         latency=tuple(latencies(masked, found.network, inputs, batch_sizes)),
         difference=found.difference,
         stayed=found.stayed,
