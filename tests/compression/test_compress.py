@@ -1,6 +1,7 @@
 """The whole way: a posterior, a smaller network, a report; and what is refused."""
 
 import copy
+import importlib
 
 import pyro
 import pytest
@@ -30,6 +31,18 @@ def test_computes_what_the_posterior_said(device):
     assert report.difference < 1e-5
     assert report.bytes_left < 0.8 * report.bytes
     assert sum(p.numel() for p in small.parameters()) < 0.8 * sum(p.numel() for p in masked.parameters())
+
+
+def test_is_timed_against_the_network_without_gates(device, monkeypatch):
+    model, guide, _, validation = trained(device)
+    timed = []
+    module = importlib.import_module("pyro_vbd.compression.compress")  # as an attribute it is the function
+    monkeypatch.setattr(module, "latencies", lambda before, *_: timed.append(before) or [])
+    vbd.compress(model, guide, 1.0)
+    whole, x = vbd.point_network(model, guide), next(iter(validation))[0]
+    torch.testing.assert_close(timed[0](x), whole(x), rtol=1e-4, atol=1e-4)
+    assert any(isinstance(module, vbd.Gate) for module in whole.modules())
+    assert not any(isinstance(module, vbd.Gate) for module in timed[0].modules())
 
 
 def test_leaves_model_guide_and_random_state(device):
