@@ -56,6 +56,7 @@ def cut_by_gates(
             continue
         row = row_of(f"cut by gates, KL x {weight:g}", net, first, data)
         rows.append(row)
+        print(f"{row.name}: validation error {row.validation_error:.2f}%, a batch {row.latency[-1].speedup:.1f}x as fast")
         if row.validation_error <= rows[0].validation_error + setting.max_loss and row.multiply_adds < least:
             best, best_report, least = net, report, row.multiply_adds
     return best, best_report
@@ -84,7 +85,8 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="at most so many in each stage")
     parser.add_argument("--kl-weight", type=float, help="of the weights' KL: more removes more")
     parser.add_argument("--gate-weights", type=float, nargs="*", help="of the gates' KL, tried in turn; none: no gates")
-    parser.add_argument("--max-loss", type=float, help="points of validation error that may be lost")
+    parser.add_argument("--max-loss", type=float, help="points of validation error that gates may cost")
+    parser.add_argument("--prune-loss", type=float, help="and the removal of weights, before the last training")
     parser.add_argument("--compile", action="store_true", help="train by a compiled step: pays in long runs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
@@ -96,13 +98,16 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     options.net = options.net or nets[0]
     if options.net not in nets:
         parser.error(f"--net {options.net}: for {options.data} there is {', '.join(nets)}")
+    if options.gate_weights and SETTINGS[options.data, options.net].gates is None:
+        parser.error(f"--gate-weights: {options.net} is compressed without gates")
     return options
 
 
 def setting_of(options: argparse.Namespace) -> Setting:
     """The setting of the network, with what the command line changes of it."""
     setting = SETTINGS[options.data, options.net]
-    given = {name: getattr(options, name) for name in ("kl_weight", "max_loss") if getattr(options, name) is not None}
+    names = ("kl_weight", "max_loss", "prune_loss")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     setting = replace(setting, **given)
     if options.gate_weights is not None:
         setting = replace(setting, gate_weights=tuple(options.gate_weights))
@@ -129,15 +134,15 @@ def main() -> None:
     narrow, gates_report = cut_by_gates(first, rows, setting, data, run)
     if gates_report is not None:
         print(f"\nThe plain network, and what gates leave of it:\n{gates_report}\n")
-    sparse = pruned(narrow, rows[0].validation_error + setting.max_loss, setting, data, run)
+    sparse = pruned(narrow, rows[0].validation_error + setting.prune_loss, setting, data, run)
     rows.append(row_of("weights removed", sparse.network, first, data))
     print(f"\nWeights removed of that, log alpha > {sparse.threshold:g}:\n{sparse.report}\n\n{table(rows)}\n")
 
     files = export(sparse.network, data.x_test[:4], options.out / name)
     print("the last one's bytes on disk: " + ", ".join(f"{key} {value:,}" for key, value in files.items()))
     figures = {
-        "training": training_figure(sparse.snapshots, data.x.shape),
-        "curve": result_figure(sparse, rows, setting.max_loss),
+        "training": training_figure(sparse.history, data.x.shape),
+        "curve": result_figure(sparse, rows, setting.prune_loss),
         "report": sparse.report.draw(),
     }
     if gates_report is not None:

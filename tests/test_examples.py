@@ -93,7 +93,7 @@ def test_mcmc_ground_truth_writes_a_table_and_a_figure(tmp_path, device):
 @pytest.mark.parametrize("net", ["mlp", "convnet"])
 def test_compress_writes_what_it_says(net, tmp_path, device):
     pytest.importorskip("sklearn")
-    flags = ["--net", net, "--gate-weights", "1", "30", "--max-loss", "100"]
+    flags = ["--net", net, "--gate-weights", "1", "30", "--max-loss", "100", "--epochs", "20"]
     printed = run("compress.py", tmp_path, device, *flags, "--resume")
     for kind in ("training", "curve", "report", "gates"):
         assert (tmp_path / f"digits-{net}-{kind}.png").stat().st_size > 5_000
@@ -113,12 +113,22 @@ def test_compress_writes_what_it_says(net, tmp_path, device):
 
 def test_compress_keeps_the_plain_network_where_gates_cost_too_much(tmp_path, device):
     pytest.importorskip("sklearn")
-    run("compress.py", tmp_path, device, "--gate-weights", "1000", "--max-loss", "-100")
+    run("compress.py", tmp_path, device, "--gate-weights", "1000", "--max-loss", "-100", "--prune-loss", "-100")
     numbers = json.loads((tmp_path / "digits-mlp.json").read_text())
     assert numbers["gates"] is None
     assert numbers["report"]["total"]["weights"] == numbers["networks"][0]["weights"]
     lowest = min(point["error"] for point in numbers["sweep"])  # none is good enough: the best one
     assert next(p for p in numbers["sweep"] if p["threshold"] == numbers["threshold"])["error"] == lowest
+
+
+@pytest.mark.parametrize(("data", "net"), [("mnist", "lenet-300-100"), ("cifar10", "resnet-8")])
+def test_compress_on_larger_pictures(data, net, tmp_path, device):
+    """Random pictures in the files that the real ones come in."""
+    {"mnist": write_mnist, "cifar10": write_cifar10}[data](tmp_path / "data", train=90, test=20)
+    flags = "--data", data, "--net", net, "--data-dir", str(tmp_path / "data"), "--epochs", "1"
+    run("compress.py", tmp_path, device, *flags)
+    rows = json.loads((tmp_path / f"{data}-{net}.json").read_text())["networks"]
+    assert rows[-1]["weights"] < rows[0]["weights"]
 
 
 def test_every_program_is_listed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -11,47 +11,46 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.ticker import StrMethodFormatter
-from torch import Tensor
 
 import pyro_vbd as vbd
 
-__all__ = ["Snapshots", "gates_figure", "result_figure", "training_figure"]
+__all__ = ["gates_figure", "result_figure", "snapshots", "training_figure"]
 
 
-class Snapshots:
-    """A callback: the first layer's mean weights without the removed ones, at some epochs."""
+def snapshots(epochs: int, count: int = 6) -> Callable[[vbd.Fit], dict[str, Any]]:
+    """A callback that puts the first layer's mean weights without the removed ones into the history, at some epochs."""
+    # close together at first, when most happens
+    wanted = {max(1, round(epochs ** (k / (count - 1)))) for k in range(count)}
 
-    def __init__(self, epochs: int, count: int = 6) -> None:
-        # close together at first, when most happens
-        self.wanted = sorted({max(1, round(epochs ** (k / (count - 1)))) for k in range(count)})
-        self.pictures: dict[int, Tensor] = {}
-        self.kept: dict[int, float] = {}
-
-    def __call__(self, run: vbd.Fit) -> None:
-        if run.epoch not in self.wanted:
-            return
+    def first_layer(run: vbd.Fit) -> dict[str, Any]:
+        if run.epoch not in wanted:
+            return {}
         site = next(iter(run.guide.log_alpha()))
         mask = vbd.masks(run.guide)[site]
-        self.pictures[run.epoch] = (run.guide.median()[site] * mask).cpu()
-        self.kept[run.epoch] = float(mask.mean())
+        return {"first_layer": (run.guide.median()[site] * mask).cpu(), "kept": float(mask.mean())}
+
+    return first_layer
 
 
-def training_figure(snapshots: Snapshots, shape: torch.Size, count: int = 8) -> plt.Figure:
+def training_figure(history: Sequence[dict[str, Any]], shape: torch.Size, count: int = 8) -> plt.Figure:
     """The first layer as training goes on: kernels, or the weights of units as images; white is removed."""
-    last = list(snapshots.pictures.values())[-1]
+    seen = [record for record in history if "first_layer" in record]
+    last = seen[-1]["first_layer"]
     strongest = last.flatten(1).norm(dim=1).argsort(descending=True)[:: max(1, len(last) // (2 * count))][:count]
     figure, axes = plt.subplots(
-        len(snapshots.pictures), len(strongest), figsize=(1.1 * len(strongest) + 1.2, 1.15 * len(snapshots.pictures)),
+        len(seen), len(strongest), figsize=(1.1 * len(strongest) + 1.2, 1.15 * len(seen)),
         squeeze=False, layout="constrained",
     )  # fmt: skip
-    for line, (epoch, weights) in zip(axes, snapshots.pictures.items(), strict=True):
+    for line, record in zip(axes, seen, strict=True):
         for axis, unit in zip(line, strongest, strict=True):
-            image = weights[unit]
+            image = record["first_layer"][unit]
             image = image.mean(0) if image.dim() == 3 else image.view(-1, *shape[-2:]).mean(0)
             limit = float(image.abs().max()) or 1.0
             axis.imshow(image, cmap="RdBu", vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(f"epoch {epoch}\n{100 * snapshots.kept[epoch]:.3g}% kept", rotation=0, ha="right", va="center")
+        line[0].set_ylabel(
+            f"epoch {record['epoch'] + 1}\n{100 * record['kept']:.3g}% kept", rotation=0, ha="right", va="center"
+        )
     figure.suptitle("First layer: mean weights (blue above 0, red below), those with log alpha > 3 removed")
     return figure
 
@@ -71,11 +70,14 @@ def result_figure(sparse: Any, rows: Sequence[Any], max_loss: float) -> plt.Figu
     right.plot(fewer, [100 * point.error for point in sparse.swept.points], marker=".", label="validation, by threshold")
     right.axhline(first.validation_error, color="grey", linestyle=":", label="validation, plain network")
     right.axhline(
-        first.validation_error + max_loss, color="grey", linestyle="--", label=f"{max_loss:g} points more: what may be lost"
+        first.validation_error + max_loss,
+        color="grey",
+        linestyle="--",
+        label=f"{max_loss:g} points more: what a threshold may cost",
     )
     ratio = first.weights / max(last.weights, 1)
-    right.plot([ratio], [last.validation_error], "o", color="C3", label="picked, validation")
-    right.plot([ratio], [last.test_error], "D", color="C2", label="picked, test")
+    right.plot([ratio], [last.validation_error], "o", color="C3", label="picked and trained on, validation")
+    right.plot([ratio], [last.test_error], "D", color="C2", label="picked and trained on, test")
     right.plot([1], [first.test_error], "D", color="C2", fillstyle="none", label="plain network, test")
     right.set(xscale="log", xlabel="times fewer weights than the plain network", ylabel="error, %")
     lowest = min(first.validation_error, first.test_error, last.test_error)

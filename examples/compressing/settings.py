@@ -27,8 +27,10 @@ class Setting:
     lr: float = 1e-3
     #: The KL's weight halfway through the training of weights and from then on: 1 is the bound, more removes more.
     kl_weight: float = 1.0
-    #: Points of validation error that may be lost: of 399 digits, one is a quarter.
+    #: Points of validation error that gates may cost: of 399 digits, one is a quarter.
     max_loss: float = 0.1
+    #: And that the removal of weights may cost, before the last training wins back some of it.
+    prune_loss: float = 0.15
     #: Behind which modules gates stand; None for no gates.
     gates: Any = None
     gate_epochs: int = 0
@@ -36,17 +38,17 @@ class Setting:
     gate_factors: Mapping[str, float] = field(default_factory=lambda: {"*": 1.0})
     #: Weights of the gates' KL that are tried: more closes more.
     gate_weights: tuple[float, ...] = ()
-    #: Epochs of plain training of the network that gates have cut.
+    #: Epochs of plain training of the networks that have been cut.
     tuning_epochs: int = 0
 
 
 SETTINGS = {
     ("digits", "mlp"): Setting(
-        lambda: mlp(64, (100, 100), 10), 50, 30, 200, 30, 3e-3, 0.1, max_loss=0.3,
+        lambda: mlp(64, (100, 100), 10), 50, 30, 200, 30, 3e-3, 0.1, max_loss=0.3, prune_loss=0.6,
         gates=nn.ReLU, gate_epochs=30, gate_weights=(1.0, 3.0, 10.0), tuning_epochs=20,
     ),
     ("digits", "convnet"): Setting(
-        lambda: small_convnet(), 50, 30, 200, 30, 3e-3, 0.05, max_loss=0.3,
+        lambda: small_convnet(), 50, 30, 200, 30, 3e-3, 0.05, max_loss=0.3, prune_loss=0.6,
         gates=nn.ReLU, gate_epochs=30, gate_weights=(1.0, 3.0, 10.0), tuning_epochs=20,
     ),
     ("mnist", "lenet-300-100"): Setting(lenet_300_100, 200, 30, 200, 15, 1.4e-3, 1.5),

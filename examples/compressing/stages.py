@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from reporting import write
 from torch import Tensor, nn
 
 import pyro_vbd as vbd
-from compressing.figures import Snapshots
+from compressing.figures import snapshots
 from compressing.settings import Setting
 from pyro_vbd.compression import Report, Sweep
 
@@ -62,7 +63,8 @@ class Sparse:
     log_alpha: tuple[Tensor, Tensor]
     swept: Sweep
     threshold: float
-    snapshots: Snapshots
+    #: Of the first run, with pictures of the first layer.
+    history: list[dict[str, Any]]
 
 
 @torch.no_grad()
@@ -116,17 +118,17 @@ def pruned(net: nn.Module, max_error: float, setting: Setting, data: Data, run: 
 
     The KL's weight goes on growing past the bound until halfway. Then the weights with log alpha > 3 go, and those that
     are left are trained on under a tenth of the KL, which makes up for what they paid. Of them go those beyond the lowest
-    threshold whose validation error is at most ``max_error``, in per cent.
+    threshold whose validation error is at most ``max_error``, in per cent. What is then left is cut, and trained plainly
+    if that does not raise its validation error.
     """
     pyro.set_rng_seed(run.seed)
     model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=len(data.x)).to(data.x.device)
     guide = vbd.VBDGuide(model, init_log_var=-10.0)
     epochs = setting.weight_epochs
-    snapshots = Snapshots(epochs)
     shared: dict[str, Any] = {
         "lr": setting.lr, "lr_schedule": vbd.schedules.linear_decay(), "compile": run.compile, "progress": run.progress
     }  # fmt: skip
-    vbd.fit(
+    first = vbd.fit(
         model,
         guide,
         data.batches(setting.batch_size),
@@ -134,7 +136,7 @@ def pruned(net: nn.Module, max_error: float, setting: Setting, data: Data, run: 
         kl_schedule=vbd.schedules.piecewise(
             (0.025 * epochs, 0.0), (0.1 * epochs, min(1.0, setting.kl_weight)), (0.5 * epochs, setting.kl_weight)
         ),
-        callbacks=[snapshots],
+        callbacks=[snapshots(epochs)],
         checkpoint=run.checkpoint("weights"),
         **shared,
     )
@@ -153,7 +155,12 @@ def pruned(net: nn.Module, max_error: float, setting: Setting, data: Data, run: 
     swept = vbd.sweep(model, guide, held_out, THRESHOLDS)
     chosen = pick(swept.points, max_error / 100.0)
     small, report = vbd.compress(model, guide, chosen.threshold)
-    return Sparse(small, report, (before, log_alpha(guide)), swept, chosen.threshold, snapshots)
+    if setting.tuning_epochs:
+        tuned = copy.deepcopy(small)
+        batches = data.batches(setting.batch_size)
+        vbd.fine_tune(tuned, batches, epochs=setting.tuning_epochs, lr=setting.lr, progress=run.progress)
+        small = min(tuned, small, key=lambda net: error(net, data.x_val, data.y_val))
+    return Sparse(small, report, (before, log_alpha(guide)), swept, chosen.threshold, first.history)
 
 
 def two_rates(guide: vbd.VBDGuide, lr: float) -> Callable[[list[Tensor]], torch.optim.Optimizer]:

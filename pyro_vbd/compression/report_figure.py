@@ -18,7 +18,7 @@ def draw_report(report: Report) -> Any:
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import StrMethodFormatter
+        from matplotlib.ticker import FuncFormatter
     except ImportError as error:
         raise ImportError("a figure needs matplotlib: pip install 'pyro-vbd[examples]'") from error
     rows = [row for row in report.layers if row.weights]
@@ -39,7 +39,8 @@ def draw_report(report: Report) -> Any:
     left.grid(axis="x", which="both", alpha=0.3)
     left.set(xscale="log", xlabel="left, % of what was there", ylabel="layer", title=f"{report.ratio:.1f} times fewer weights")
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / height), ncols=4, frameon=False)
-    left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    for set_formatter in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else ""))
     if report.latency:
         batches = range(len(report.latency))
         bars = [100.0 * row.after / row.before for row in report.latency]
