@@ -51,7 +51,7 @@ def training_figure(history: Sequence[dict[str, Any]], shape: torch.Size, count:
         line[0].set_ylabel(
             f"epoch {record['epoch'] + 1}\n{100 * record['kept']:.3g}% kept", rotation=0, ha="right", va="center"
         )
-    figure.suptitle("First layer: mean weights (blue above 0, red below), those with log alpha > 3 removed")
+    figure.suptitle("First layer: mean weights (blue above 0, red below)\nthose with log alpha > 3 removed")
     return figure
 
 
