@@ -21,8 +21,8 @@ from pathlib import Path
 
 import joblib
 import torch
+from cells import run_cells
 from reporting import write
-from tqdm import tqdm
 from uncertainty.figures import figure
 from uncertainty.problems import PROBLEMS, TABLES
 from uncertainty.runs import METHODS, Run, run
@@ -50,17 +50,14 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
 def compute(options: argparse.Namespace, numbers: Path) -> dict[str, dict[str, list[Run]]]:
     """The runs by data set and method, one for each split, written to a file as they end."""
     work = [(p, m, seed) for p in options.data for seed in range(options.seeds) for m in options.methods]
-    call = joblib.delayed(run)
-    done = joblib.Parallel(n_jobs=min(options.jobs, len(work)), return_as="generator")(
-        call(p, m, seed, options.epochs, options.data_dir, options.device, options.threads) for p, m, seed in work
-    )
+    rest = options.epochs, options.data_dir, options.device, options.threads
+    cells = {" ".join(map(str, of)): (*of, *rest) for of in work}
+    configuration = options.epochs, options.device.type
     results: dict[str, dict[str, list[Run]]] = {p: {m: [] for m in options.methods} for p in options.data}
-    with tqdm(total=len(work), unit="run") as bar:
-        for (problem, method, _), found in zip(work, done, strict=True):
-            results[problem][method].append(found)
-            write(numbers, lambda path: path.write_text(json.dumps(results, indent=1)))
-            bar.set_description(problem)
-            bar.update()
+    found = run_cells(run, cells, configuration, options.out / "runs", options.jobs)
+    for (problem, method, _), (_, numbers_of_run) in zip(work, found, strict=True):
+        results[problem][method].append(numbers_of_run)
+        write(numbers, lambda path: path.write_text(json.dumps(results, indent=1)))
     return results
 
 

@@ -8,6 +8,8 @@ Trains the network on the data under each prior, and without one (deterministic)
 means and standard deviations over seeds with ArviZ's comparison by leave-one-out, and saves them with a figure of the
 priors and of the results. Where the data set has no strange data of its own, a second network is trained without two of
 its classes, and these are the strange data.
+
+Each run is kept in a file: a comparison that was stopped goes on, and several on one folder share the work.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import arviz
 import joblib
 import pyro
 import torch
+from cells import run_cells
 from comparison.families import DEFAULT, FAMILIES
 from comparison.figures import figure
 from comparison.runs import Run, data_of, run
@@ -30,7 +33,6 @@ from comparison.tables import tables
 from data import LOADERS
 from reporting import write
 from torch import Tensor
-from tqdm import tqdm
 from training import Plan
 
 
@@ -63,14 +65,12 @@ def compute(options: argparse.Namespace, plan: Plan) -> dict[str, list[Run]]:
     """The runs of each prior, by seed; the slowest kind begins first."""
     data = (options.data, options.data_dir, options.validate)
     data_of(*data)  # what must be fetched is fetched once
-    work = [(name, seed) for seed in range(options.seeds) for name in options.priors]
-    call = joblib.delayed(run)
-    done = joblib.Parallel(n_jobs=min(options.jobs, len(work)), return_as="generator")(
-        call(name, seed, plan, data, options.device, options.threads) for name, seed in work
-    )
+    work = {f"{name} {seed}": (name, seed) for seed in range(options.seeds) for name in options.priors}
+    cells = {cell: (*of, plan, data, options.device, options.threads) for cell, of in work.items()}
+    configuration = options.data, options.validate, plan, options.device.type
     results: dict[str, list[Run]] = {name: [] for name in options.priors}
-    for (name, _), found in zip(work, tqdm(done, total=len(work), unit="run"), strict=True):
-        results[name].append(found)
+    for cell, found in run_cells(run, cells, configuration, options.out / "runs", options.jobs):
+        results[work[cell][0]].append(found)
     return results
 
 
@@ -97,7 +97,7 @@ def main() -> None:
 
 def _plain(found: Run) -> Run:
     """What JSON can hold of a run."""
-    return {key: value for key, value in found.items() if key != "loo" and not isinstance(value, Tensor)}
+    return {key: value for key, value in found.items() if not isinstance(value, Tensor)}
 
 
 if __name__ == "__main__":

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["spread", "write"]
+from pyro_vbd.whole_file import whole_file
+
+__all__ = ["save_figure", "spread", "write"]
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:
-    """Write a file whole: under another name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    save(temporary)
-    os.replace(temporary, path)
+    """Write a file whole or not at all."""
+    with whole_file(path) as temporary:
+        save(temporary)
+
+
+def save_figure(figure: Any, path: str) -> Path:
+    """Write a matplotlib figure as PNG; its path."""
+    write(Path(path), lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    return Path(path)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

@@ -26,6 +26,7 @@ from pyro_vbd.evaluation import negative_log_likelihood as negative_log_likeliho
 from pyro_vbd.guide import VBDGuide as VBDGuide
 from pyro_vbd.likelihoods import GaussianLikelihood as GaussianLikelihood
 from pyro_vbd.local_reparam import LocalReparam as LocalReparam
+from pyro_vbd.members import fit_members as fit_members
 from pyro_vbd.network import lift as lift
 from pyro_vbd.noise import Gate as Gate
 from pyro_vbd.noise import HeadwiseAttention as HeadwiseAttention
@@ -63,6 +64,7 @@ __all__ = [
     "cut",
     "fine_tune",
     "fit",
+    "fit_members",
     "lift",
     "load_checkpoint",
     "load_safetensors",

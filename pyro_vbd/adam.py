@@ -50,10 +50,11 @@ class AdamUpdate:
         self._parameters = [parameter for _, parameter in trained]
         #: Which of ``parameters`` are updated.
         self.numbers = [numbers[id(parameter)] for parameter in self._parameters]
-        self._settings = [(*group["betas"], group["eps"]) for group in self._groups]
+        #: Beta_1, beta_2 and epsilon of each, which are part of a graph.
+        self.decays = [(*group["betas"], group["eps"]) for group in self._groups]
         device = parameters[0].device
         double = torch.float32 if device.type == "mps" else torch.float64
-        logs = [[math.log(setting[i]) if setting[i] else -math.inf for setting in self._settings] for i in (0, 1)]
+        logs = [[math.log(setting[i]) if setting[i] else -math.inf for setting in self.decays] for i in (0, 1)]
         self._log_betas = [torch.tensor(values, dtype=double, device=device) for values in logs]
         self._rates = torch.zeros(len(trained), dtype=double, device=device)
         self._present: list[float] = []
@@ -101,7 +102,7 @@ class AdamUpdate:
         counts = torch.stack(list(steps)).to(rates) + 1.0
         sizes = (rates / (1.0 - torch.exp(counts * log_beta1))).to(parameters[0])
         roots = (1.0 - torch.exp(counts * log_beta2)).rsqrt().to(parameters[0])
-        for place, (number, (beta1, beta2, eps)) in enumerate(zip(self.numbers, self._settings, strict=True)):
+        for place, (number, (beta1, beta2, eps)) in enumerate(zip(self.numbers, self.decays, strict=True)):
             old, gradient, mean, square = parameters[number], gradients[number], means[place], squares[place]
             new_mean = mean + (1 - beta1) * (gradient - mean)
             new_square = square + (1 - beta2) * (gradient * gradient - square)

@@ -17,7 +17,8 @@ class Batches:
 
     Args:
         tensors: of shape ``(N, ...)`` each, on any device.
-        batch_size: B; the last batch of a pass may be smaller.
+        batch_size: B; the last batch of a pass may be smaller. In :func:`~pyro_vbd.fit` under torch.distributed, the data
+            of all processes together.
         shuffle: whether each pass takes the data in a new order.
 
     Raises:
@@ -37,7 +38,15 @@ class Batches:
         return -(-len(self.tensors[0]) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for index in self.order().split(self.batch_size):
+            yield self.take(index)
+
+    def order(self) -> Tensor:
+        """The indices of a pass, of shape ``(N,)``, on the device of the data."""
         count = len(self.tensors[0])
         order = torch.randperm(count) if self.shuffle else torch.arange(count)
-        for index in order.to(self.tensors[0].device).split(self.batch_size):
-            yield tuple(tensor.index_select(0, index) for tensor in self.tensors)  # half the time of tensor[index]
+        return order.to(self.tensors[0].device)
+
+    def take(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The data at some indices, of shape ``(B,)``, as a batch."""
+        return tuple(tensor.index_select(0, index) for tensor in self.tensors)  # half the time of tensor[index]

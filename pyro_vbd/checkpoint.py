@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pyro_vbd.whole_file import checksum, whole_file
 
 __all__ = ["load_checkpoint", "previous_of", "save_checkpoint"]
 
-_MAGIC = b"pyro_vbd checkpoint 1\n"
+_MAGIC = b"pyro_vbd checkpoint 2\n"
 
 
 def previous_of(path: str | os.PathLike[str]) -> Path:
@@ -40,7 +41,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: if the file is of another kind, cut short or changed; it says where the previous one lies.
+        ValueError: if the file is of another kind, cut short or changed, or holds an object that may run code when it is
+            read (nothing of it is); it says where the previous one lies.
     """
     path = Path(path)
     content = path.read_bytes()
@@ -50,7 +52,13 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
         raise ValueError(f"{path} is no checkpoint of this version of pyro_vbd{_hint(path)}")
     if checksum(payload) != found:
         raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum{_hint(path)}")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{path} holds more than tensors, numbers and words, and was not read: {reason}{_hint(path)}"
+        ) from error
     return state
 
 

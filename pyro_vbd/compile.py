@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import pyro
 import torch
 from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine.runtime import _PYRO_STACK
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_flatten
 
 from pyro_vbd.compiled_step import CompiledStep
 from pyro_vbd.elbo import VBD_ELBO
-from pyro_vbd.static_model import frozen, plain_attributes, static_trace
+from pyro_vbd.graph_key import Holdings, flat_inputs, input_key, obstacle
+from pyro_vbd.known_gradients import loss_with_gradients
+from pyro_vbd.static_model import static_trace
 from pyro_vbd.tracing import NotStatic
 from pyro_vbd.value_checks import recorded_checks
 
@@ -101,8 +101,7 @@ class CompiledELBO(ELBOModule):
         self._healthy: Tensor | None = None
         self._is_static = True  # as far as is known
         self._steps: dict[Any, CompiledStep] = {}
-        self._attributes: list[tuple[dict[str, Any], str]] = []
-        self._tensors: list[tuple[dict[str, Any] | _ParamStore, str, Tensor]] = []
+        self._holdings = Holdings()
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The loss, whose ``backward()`` adds the gradients that the graph has computed to the parameters."""
@@ -113,7 +112,7 @@ class CompiledELBO(ELBOModule):
             report, gradients = step.gradients(inputs)
         if report.is_cuda:  # the next call writes over the memory of a CUDA graph
             gradients = [gradient.clone() for gradient in gradients]
-        return _Gradients.apply(report[0], gradients, *step.trace.parameters)  # type: ignore[no-any-return]
+        return loss_with_gradients(report[0], gradients, step.trace.parameters)
 
     def update(self, optimizer: Optimizer, *args: Any, check: bool = True, **kwargs: Any) -> tuple[Tensor, Sequence[str]]:
         """Take one step of training: gradients, and the optimizer's step with them.
@@ -138,6 +137,18 @@ class CompiledELBO(ELBOModule):
             with self._told(step, optimizer, inputs):
                 return step.update(optimizer, inputs), step.trace.sites
 
+    def gradients(self, *args: Any, check: bool = True, **kwargs: Any) -> tuple[Tensor, Sequence[str]]:
+        """Set the gradients of the parameters to those of the loss, and return what :meth:`update` does."""
+        with torch.enable_grad():
+            step, inputs = self._step(args, kwargs, check)
+            if step is None:
+                return self._gradients_eagerly(args, kwargs, check)
+            with self._told(step, None, inputs):
+                report, gradients = step.gradients(inputs)
+        for parameter, gradient in zip(step.trace.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return report, step.trace.sites
+
     def restart(self) -> None:
         """Let updates take effect again after a loss that was not finite."""
         if self._healthy is not None:
@@ -150,14 +161,14 @@ class CompiledELBO(ELBOModule):
         self._calls += 1
         if _PYRO_STACK:
             return None, []  # handlers around the call have their say
-        if any(space.get(name) is not tensor for space, name, tensor in self._tensors):
-            self._forget()  # a module has been moved, or was given other parameters
-        leaves, structure = tree_flatten((args, kwargs)) if kwargs or not _are_tensors(args) else (args, len(args))
+        if self._holdings.have_moved():
+            self._forget()
+        leaves, structure = flat_inputs(args, kwargs)
         inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        if reason := _obstacle(leaves, inputs):
+        if reason := obstacle(leaves):
             self._warn_eager(reason)
             return None, inputs
-        key = self._key(leaves, structure)
+        key = (*input_key(leaves, structure), *self._holdings.key())
         if key not in self._steps:
             if not self._is_static:
                 return None, inputs
@@ -167,25 +178,14 @@ class CompiledELBO(ELBOModule):
             step = self._trace(args, kwargs)
             if step is None:
                 return None, inputs
-            if not self._tensors:  # also those that the guide made for itself in its first run
-                parts = self.model, self.guide, self.elbo
-                self._tensors = [*_tensors(parts), *_stated(step.trace.parameters)]
-                self._attributes = [place for place in plain_attributes(parts) if place[1] != "kl_weight"]
-            self._steps[key := self._key(leaves, structure)] = step
+            if not self._holdings:  # also those that the guide made for itself in its first run
+                self._holdings = Holdings((self.model, self.guide, self.elbo), step.trace.parameters)
+            self._steps[key := (*input_key(leaves, structure), *self._holdings.key())] = step
         step = self._steps[key]
         if check and is_validation_enabled():
             for look, number in step.trace.checks:
                 look(inputs[number])
         return step, inputs
-
-    def _key(self, leaves: Sequence[Any], structure: Any) -> Any:
-        return (
-            structure,
-            *((v.shape, v.stride(), v.dtype, v.device) if isinstance(v, Tensor) else v for v in leaves),
-            *(frozen(space.get(name)) for space, name in self._attributes),
-            *((tensor.requires_grad, tensor.dtype, tensor.device) for *_, tensor in self._tensors),
-            torch.get_default_dtype(),
-        )
 
     def _trace(self, args: Any, kwargs: Any) -> CompiledStep | None:
         self._progress("tracing the step")
@@ -202,16 +202,19 @@ class CompiledELBO(ELBOModule):
         return CompiledStep(trace, self.elbo, self._healthy, self._warn)
 
     def _update_eagerly(self, optimizer: Optimizer, args: Any, kwargs: Any, check: bool) -> tuple[Tensor, Sequence[str]]:
-        with nullcontext() if check else recorded_checks():
-            terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
-        report = terms.report().detach()
+        optimizer.zero_grad()
+        report, sites = self._gradients_eagerly(args, kwargs, check)
         if self._healthy is None:
             self._healthy = torch.ones((), dtype=torch.bool, device=report.device)
         if bool(self._healthy.logical_and_(report[0].isfinite())):
-            optimizer.zero_grad()
-            (-terms.elbo).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        return report, tuple(terms.kl_by_site)
+        return report, sites
+
+    def _gradients_eagerly(self, args: Any, kwargs: Any, check: bool) -> tuple[Tensor, Sequence[str]]:
+        with nullcontext() if check else recorded_checks():
+            terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
+        (-terms.elbo).backward()  # type: ignore[no-untyped-call]
+        return terms.report().detach(), tuple(terms.kl_by_site)
 
     # --- what is said about it ---------------------------------------------------------------------------------------
 
@@ -249,59 +252,4 @@ class CompiledELBO(ELBOModule):
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: not the graphs, which are of the present parameters."""
         state = dict(super().__getstate__())
-        return {**state, "_healthy": None, "_steps": {}, "_attributes": [], "_tensors": [], "_progress": _silent}
-
-
-class _Gradients(torch.autograd.Function):
-    """A loss whose gradients are known already."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return loss
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients, ctx.gradients = ctx.gradients, None  # the only reference: the parameters take them without a copy
-        if gradients is None:
-            raise RuntimeError("a compiled loss goes backward once: call it again for another backward()")
-        if grad.is_cuda or grad.item() != 1.0:
-            gradients = torch._foreach_mul(gradients, grad)
-        return None, None, *gradients
-
-
-class _ParamStore:
-    """Pyro's parameters by name, wherever the store keeps them at present."""
-
-    def get(self, name: str) -> Tensor | None:
-        """The leaf, or None."""
-        return dict(pyro.get_param_store().named_parameters()).get(name)
-
-
-def _stated(parameters: Sequence[Tensor]) -> list[tuple[_ParamStore, str, Tensor]]:
-    """Those of ``parameters`` that a ``pyro.param`` statement has made."""
-    ours = {id(parameter) for parameter in parameters}
-    return [(_ParamStore(), name, leaf) for name, leaf in pyro.get_param_store().named_parameters() if id(leaf) in ours]
-
-
-def _obstacle(leaves: Sequence[Any], inputs: Sequence[Tensor]) -> str | None:
-    """Why a call cannot run as a graph, as far as its inputs tell."""
-    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-        return "autocast is on"
-    if any(tensor.requires_grad for tensor in inputs):
-        return "an input requires a gradient"
-    if not all(isinstance(leaf, Tensor | bool | int | float | str | None) for leaf in leaves):
-        return "an input is neither a tensor nor a number or a word"
-    return None
-
-
-def _are_tensors(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, Tensor) for value in values)
-
-
-def _tensors(parts: Sequence[Any]) -> list[tuple[dict[str, Any], str, Tensor]]:
-    """Where the parameters and buffers of modules stand."""
-    modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
-    spaces = [space for module in modules for space in (module._parameters, module._buffers)]
-    return [(space, name, tensor) for space in spaces for name, tensor in space.items() if tensor is not None]
+        return {**state, "_healthy": None, "_steps": {}, "_holdings": Holdings(), "_progress": _silent}

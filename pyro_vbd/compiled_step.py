@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.machine_code import Program, machine_code
 from pyro_vbd.tracing import Trace
 
-__all__ = ["CompiledStep"]
+__all__ = ["CompiledStep", "adam_key", "as_graph"]
 
 
 class CompiledStep:
@@ -44,13 +45,14 @@ class CompiledStep:
     def is_ready(self, optimizer: Optimizer | None) -> bool:
         """Whether the program that this optimizer (None: that gradients alone) ask for has been made."""
         if optimizer is not None and is_plain_adam(optimizer, self._healthy.device):
-            return _settings(optimizer) in self._updates
+            return adam_key(optimizer) in self._updates
         return self._gradients is not None
 
     @torch.no_grad()
     def gradients(self, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The report of :class:`Trace` and the gradients of its parameters."""
-        tensors = [*inputs, self._present_weight(), *self._tensors()]
+        trace = self.trace
+        tensors = [*inputs, self._present_weight(), *trace.parameters, *trace.buffers, *self._constants()]
         if self._gradients is None:
             self._gradients = machine_code(copy.deepcopy(self._graph), tensors, len(inputs), self._warn)
         report, *gradients = self._gradients(*tensors)
@@ -70,6 +72,37 @@ class CompiledStep:
                 parameter.grad = None  # its memory may be the program's
         return report
 
+    # --- Adam's update behind the gradients --------------------------------------------------------------------------
+
+    def adam_tensors(self, adam: AdamUpdate) -> tuple[list[Tensor], list[Tensor]]:
+        """What :meth:`adam_step` takes after the inputs: tensors that it changes, and tensors that it reads."""
+        steps, means, squares = adam.state()
+        trace, weight = self.trace, self._present_weight()
+        changed = [self._healthy, *trace.parameters, *trace.buffers, *means, *squares, *steps]
+        return changed, [weight, *self._constants(), *adam.settings()]
+
+    def adam_step(self, adam: AdamUpdate, inputs: int) -> Callable[..., tuple[Tensor]]:
+        """A step as a function of the inputs and of :meth:`adam_tensors`; it returns the report.
+
+        Args:
+            adam: the update.
+            inputs: how many tensors are inputs.
+        """
+        trained, updated = len(self.trace.parameters) + len(self.trace.buffers), len(adam.numbers)
+        constants = len(self._constants())
+
+        def step(*values: Tensor) -> tuple[Tensor]:
+            ahead = iter(values)
+            counts = inputs, 1, trained, updated, updated, updated, 1, constants, 3
+            parts = [list(islice(ahead, count)) for count in counts]
+            batch, (healthy,), tensors, means, squares, steps, (weight,), constant, settings = parts
+            report, *gradients = self._graph(*batch, weight, *tensors, *constant)
+            healthy.logical_and_(report[0].isfinite())
+            adam.apply(tensors, gradients, (steps, means, squares), settings, healthy)
+            return (report,)
+
+        return step
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _present_weight(self) -> Tensor:
@@ -78,49 +111,38 @@ class CompiledStep:
             self._weight.fill_(self._kl_weight)
         return self._weight
 
-    def _tensors(self) -> list[Tensor]:
-        """What the graph takes after the KL weight."""
+    def _constants(self) -> list[Tensor]:
+        """Those of the trace, and what is computed from them before a step."""
         constants = self.trace.constants
         versions = [0 if tensor.is_inference() else tensor._version for tensor in constants]
         if self._fold is not None and versions != self._versions:  # also where one has been written to
             self._folded, self._versions = list(self._fold(*constants)), versions
-        return [*self.trace.tensors, *self._folded]
+        return [*constants, *self._folded]
 
     @torch.no_grad()
     def _update_by_adam(self, optimizer: Optimizer, inputs: list[Tensor]) -> Tensor:
-        key = _settings(optimizer)
+        key = adam_key(optimizer)
         adam, program = self._updates.get(key, (None, None))
         if adam is None:
             adam = AdamUpdate(optimizer, self.trace.parameters)
-        steps, means, squares = adam.state()
-        held = [self._present_weight(), self._healthy, *self._tensors()]
-        tensors = [*inputs, *held, *means, *squares, *adam.settings(), *steps]
+        changed, read = self.adam_tensors(adam)
+        tensors = [*inputs, *changed, *read]
         if program is None:
-            program = machine_code(self._with(adam, len(inputs), tensors), tensors, len(inputs), self._warn)
+            program = machine_code(as_graph(self.adam_step(adam, len(inputs)), tensors), tensors, len(inputs), self._warn)
             self._updates[key] = adam, program
         (report,) = program(*tensors)
         optimizer._opt_called = True  # type: ignore[attr-defined]  # else a learning rate scheduler warns
         return report
 
-    def _with(self, adam: AdamUpdate, inputs: int, example: list[Tensor]) -> fx.GraphModule:
-        """The graph with an update behind it; the report is all that it returns."""
-        held, updated = len(self.trace.tensors) + len(self._folded), len(adam.numbers)
 
-        def step(*values: Tensor) -> tuple[Tensor]:
-            batch, (weight, healthy, *rest) = values[:inputs], values[inputs:]
-            tensors, means, squares = rest[:held], rest[held : held + updated], rest[held + updated : held + 2 * updated]
-            settings, steps = rest[held + 2 * updated : -updated], rest[-updated:]
-            report, *gradients = self._graph(*batch, weight, *tensors)
-            healthy.logical_and_(report[0].isfinite())
-            adam.apply(tensors, gradients, (steps, means, squares), settings, healthy)
-            return (report,)
-
-        graph = make_fx(step, tracing_mode="fake")(*example)  # nothing is computed, and nothing changed
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-        return graph
+def as_graph(step: Callable[..., Any], example: Sequence[Tensor]) -> fx.GraphModule:
+    """A function of tensors as a graph; nothing is computed, and nothing changed."""
+    graph = make_fx(step, tracing_mode="fake")(*example)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
-def _settings(optimizer: Optimizer) -> tuple[Any, ...]:
+def adam_key(optimizer: Optimizer) -> tuple[Any, ...]:
     """What is built into a program of an Adam: all but the learning rates, which are tensors there."""
     return id(optimizer), *((*map(id, g["params"]), g["betas"], g["eps"]) for g in optimizer.param_groups)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -16,16 +15,15 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_vbd.distributions import base_distribution
+from pyro_vbd.draw_plate import DrawPlate, Traces
 from pyro_vbd.model_run import ModelRun, observed_sites
 from pyro_vbd.modes import in_mode
 from pyro_vbd.paired_traces import check_pair
-from pyro_vbd.prototype import latent_sites, run_with, sample_sites
+from pyro_vbd.prototype import latent_sites, sample_sites
 from pyro_vbd.supervised import SupervisedModel
 
 __all__ = ["DrawRuns", "all_data", "draw_runs"]
 
-# Pyro's plate of particles: guides and networks know that its dimension is not one of the data.
-_DRAWS = "num_particles_vectorized"
 # Values of latents in one run, over all its draws: 64 MB of float32.
 _MAX_LATENTS = 2**24
 
@@ -66,11 +64,12 @@ class DrawRuns:
             if isinstance(base_distribution(site["fn"]), dist.Delta)
             and torch.equal(site["value"], latent_sites(again)[name]["value"])
         }
-        frames = [frame for site in self.sites.values() for frame in site["cond_indep_stack"] if frame.vectorized]
-        self._nesting = max((-frame.dim for frame in frames), default=0)
+        self._plate = DrawPlate(model, guide, (guide_trace, model_trace))
         numel = sum(site["value"].numel() for site in self.latents.values())
         room = min(batch_size // self._batch, _MAX_LATENTS // max(numel, 1))
-        self._at_once = room if room > 1 and self._broadcasts(first) else 1
+        with pyro.validation_enabled(True):
+            is_right = room > 1 and self._plate.is_right(first, self._numbers, rtol=1e-4, atol=1e-4)
+        self._at_once = room if is_right else 1
 
     def __call__(self, num_samples: int) -> Iterator[ModelRun]:
         """Every draw on every batch of data. The draws are the outer loop: a draw meets all data."""
@@ -144,29 +143,15 @@ class DrawRuns:
         guide_trace: poutine.Trace | None = None,
         model: Callable[..., Any] | None = None,
     ) -> ModelRun:
-        args = self.part(data)
-        with pyro.plate(_DRAWS, draws.stop - draws.start, dim=-1 - self._nesting) if together else nullcontext():
-            if guide_trace is None:
-                guide_trace = poutine.trace(self._guide).get_trace(*args)
-            model_trace = poutine.trace(poutine.replay(model or self._model, trace=guide_trace)).get_trace(*args)
+        count = draws.stop - draws.start if together else None
+        guide_trace, model_trace = self._plate.run(self.part(data), count, guide_trace, model)
         return ModelRun(draws, data, model_trace, guide_trace, self.sites, together)
 
-    def _broadcasts(self, args: tuple[Any, ...]) -> bool:
-        """Whether two draws at once give what they give one after the other."""
-        try:
-            with pyro.validation_enabled(True), warnings.catch_warnings(action="ignore"):
-                both = self._run(slice(0, 2), slice(0, self._batch), together=True)
-                for draw in range(2):
-                    values = {name: value[draw] for name, value in both.latents().items()}
-                    trace = run_with(values, self._model, args, {})
-                    one = ModelRun(slice(0, 1), both.data, trace, both.guide_trace, self.sites, together=False)
-                    found = [*both.log_prior().values(), *both.log_likelihood().values()]
-                    expected = [*one.log_prior().values(), *one.log_likelihood().values()]
-                    for several, single in zip(found, expected, strict=True):
-                        torch.testing.assert_close(several[draw], single[0], rtol=1e-4, atol=1e-4, equal_nan=True)
-        except Exception:  # whatever a user's code raises: one draw at a time does without all this
-            return False
-        return True
+    def _numbers(self, traces: Traces, count: int | None) -> list[Tensor]:
+        guide_trace, model_trace = traces
+        draws, data = slice(0, count or 1), slice(0, self._batch)
+        run = ModelRun(draws, data, model_trace, guide_trace, self.sites, count is not None)
+        return [*run.log_prior().values(), *run.log_likelihood().values()]
 
     def _check_latents(self, known: Mapping[str, Any]) -> None:
         for name, site in known.items():

@@ -12,10 +12,9 @@ from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
 from pyro_vbd.prototype import run_with, sample_sites
 
-__all__ = ["negative_log_likelihood"]
+__all__ = ["negative_log_likelihood", "summed_negative_log_likelihood"]
 
 
-@torch.no_grad()
 def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: Iterable[Any]) -> float:
     """Mean over data of -log p(y | x) at the posterior medians, in nats, not scaled by any plate.
 
@@ -27,6 +26,15 @@ def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: It
     Raises:
         ValueError: if there are no data.
     """
+    total, count = summed_negative_log_likelihood(model, guide, data)
+    if not count:
+        raise ValueError("the validation data gave no batch: pass a data set that is not empty")
+    return total / count
+
+
+@torch.no_grad()
+def summed_negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: Iterable[Any]) -> tuple[float, int]:
+    """The sum over data of what :func:`negative_log_likelihood` is the mean of, and the number of data."""
     total, count = 0.0, 0
     medians = None
     with in_mode(model, False), in_mode(guide, False), poutine.block():
@@ -37,6 +45,4 @@ def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: It
                     log_prob = site["fn"].log_prob(site["value"])
                     total -= float(log_prob.sum())
                     count += log_prob.numel()
-    if not count:
-        raise ValueError("the validation data gave no batch: pass a data set that is not empty")
-    return total / count
+    return total, count

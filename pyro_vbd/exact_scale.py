@@ -59,8 +59,8 @@ class ExactScale(dist.TorchDistribution):
     ) -> None:
         self._variance, self._inverse, self._evidence = variance, inverse, evidence
         self._kind = sum_of_squares
-        total = sum_of_squares.detach().double()
-        self._total = total.clamp_min(torch.finfo(sum_of_squares.dtype).tiny)
+        # far below this the quadrature finds no place where the integrand is not 0
+        self._total = sum_of_squares.detach().double().clamp_min(torch.finfo(torch.float32).tiny)
         self._count = count.double() if isinstance(count, Tensor) else count
         self._hyperprior = _unchecked(map_tensors(hyperprior, lambda v: v.detach().double()))
         self._solution: tuple[Tensor, Tensor] | None = None

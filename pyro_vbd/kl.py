@@ -16,6 +16,9 @@ from pyro_vbd.priors.log_uniform import ImproperLogUniform
 
 __all__ = ["collapsed", "excess"]
 
+#: Of S to v. A weight with less (a dead one has 0) counts as that, without a gradient: 1/S would overflow.
+_LEAST_RATIO = 1e-16
+
 
 def collapsed(inverse_alpha: Tensor) -> Tensor:
     r"""The KL of one weight with its prior variance at the optimum, the regulariser of the paper, elementwise.
@@ -35,9 +38,13 @@ def excess(second_moment: Tensor, variance: Tensor) -> Tensor:
 
     Eq. (14) of Liu et al. 2019 minus its minimum (eq. 16). Exactly 0, with a gradient of exactly 0, at v = S.
     """
-    # not below -1 + eps: S = 0 (a dead weight) would be log(0)
-    d = (second_moment / variance - 1.0).clamp_min(torch.finfo(variance.dtype).eps - 1.0)
-    return 0.5 * (d - torch.log1p(d))
+    return _excess(second_moment / variance)
+
+
+def _excess(ratio: Tensor) -> Tensor:
+    # d loses the digits of a small ratio, and log those of one near 1
+    d, far = (ratio - 1.0).clamp_min(-0.5), ratio.clamp_min(_LEAST_RATIO)
+    return 0.5 * torch.where(ratio < 0.5, far - 1.0 - far.log(), d - torch.log1p(d))
 
 
 class _AdditiveKL(torch.autograd.Function):
@@ -108,15 +115,18 @@ def _additive_kl(distance: Tensor, q: AdditiveNormal, prior_variance: Tensor) ->
 def _kl_multiplicative_normal(q: MultiplicativeNormal, p: dist.Normal) -> Tensor:
     # A scale is the rounded root of a variance. d is within a few units of the last place of 0 at the optimum, where the
     # exact gradient in loc is 0 (Proposition 3) and the rounding error would be divided by loc.
-    distance, variance = q.loc - p.loc, p.scale.square()
-    second_moment = torch.addcmul(q.variance, distance, distance)
-    rounding = 8 * torch.finfo(variance.dtype).eps
-    at_optimum = (second_moment / variance - 1.0).abs() < rounding
+    # Means are divided by the scale before they are squared: squares of small means lose their digits, and their inverse
+    # overflows.
+    distance = q.loc - p.loc
+    ratio = q.log_alpha.exp() * (q.loc / p.scale).square() + (distance / p.scale).square()
+    limits = torch.finfo(ratio.dtype)
+    second_moment = torch.addcmul(q.variance, distance, distance).clamp_min(limits.tiny)
+    at_optimum = (second_moment / p.scale.square().clamp_min(limits.tiny) - 1.0).abs() < 8 * limits.eps
+    ratio = torch.where(at_optimum, 1.0, ratio)
     # around 0 alpha is the parameter itself, and no mean is too small; the inner where keeps 0/0 out of the gradient
     centred = p.loc == 0
     others = distance.square() / torch.where(centred, 1.0, q.variance)
-    inverse_alpha = torch.where(centred, q.inverse_alpha, others)
-    return collapsed(inverse_alpha) + excess(torch.where(at_optimum, variance, second_moment), variance)
+    return collapsed(torch.where(centred, q.inverse_alpha, others)) + _excess(ratio)
 
 
 @register_kl(MeanFieldNormal, ImproperLogUniform)  # type: ignore[untyped-decorator]

@@ -75,7 +75,7 @@ def _view(parameter: Tensor) -> Tensor:
 
 def _name_for_svi(name: str, parameter: Tensor) -> None:
     # PyroOptim looks names up in the store's map; only under SVI, since the map keeps its keys alive
-    if any(isinstance(frame, TraceMessenger) and frame.param_only for frame in _PYRO_STACK):
+    if any(isinstance(frame, TraceMessenger) and frame.param_only and type(frame) is not _Capture for frame in _PYRO_STACK):
         getattr(pyro.get_param_store(), "_param_to_name", {}).setdefault(parameter, name)
 
 
@@ -99,11 +99,18 @@ class LocalParameters(Messenger):
             msg["value"], msg["done"] = _view(bare), True
 
 
+class _Capture(TraceMessenger):
+    """A trace of parameters that is not SVI's."""
+
+    def __init__(self) -> None:
+        super().__init__(param_only=True)
+
+
 @contextmanager
 def captured_parameters() -> Iterator[dict[str, Tensor]]:
     """Collect, by name, the leaf of every parameter site that runs inside the context."""
     found: dict[str, Tensor] = {}
-    with pyro.poutine.trace(param_only=True) as capture:
+    with _Capture() as capture:
         yield found
     for name, site in capture.trace.nodes.items():
         if site["type"] == "param":

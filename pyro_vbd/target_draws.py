@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.prototype import latent_sites, sample_sites
+from pyro_vbd.draw_plate import DrawPlate, Traces
+from pyro_vbd.prototype import latent_sites
 
 __all__ = ["TargetDraws", "is_of_classes"]
 
-# Pyro's plate of particles: guides and networks know that its dimension is not one of the data.
-_DRAWS = "num_particles_vectorized"
 # Random values of latents in one run, over all its draws: 16 MB of float32, beyond which a CPU is slower.
 _MAX_LATENTS = 2**22
 # Draws in one run from which it pays to find out, by three runs more, whether the model broadcasts.
@@ -46,17 +43,22 @@ class TargetDraws:
 
         Where there are several, they stand in front: the mean, say, reshapes to ``(draws, *shape of the first's mean)``.
         """
-        single, trace = self._run(x)
-        first = self._target(single, trace)
+        with _unseen():
+            draw = poutine.trace(self._guide).get_trace(x)
+            single = draw, poutine.trace(poutine.replay(self._model, trace=draw)).get_trace(x)
+        first = self._target(*single)
         yield 1, first
-        nesting = _nesting(single, trace)
-        together = min(self._room(single, x), num_samples - 1)
-        if self._broadcasts is None and together >= _WORTHWHILE:
-            self._broadcasts = self._try(x, nesting, single, first)
+        plate = DrawPlate(self._model, self._guide, single)
+        together = min(self._room(draw, x), num_samples - 1)
+        with _unseen():
+            if self._broadcasts is None and together >= _WORTHWHILE:
+                self._broadcasts = self._try(plate, x, first)
         step = together if self._broadcasts and together > 1 else 1
         for start in range(1, num_samples, step):
             count = min(step, num_samples - start)
-            yield count, self._target(*self._run(x, count if step > 1 else None, nesting))
+            with _unseen():
+                traces = plate.run((x,), count if step > 1 else None)
+            yield count, self._target(*traces)
 
     def _room(self, draw: poutine.Trace, x: Any) -> int:
         """How many draws go into one run."""
@@ -64,13 +66,6 @@ class TargetDraws:
         random = [site for site in latent_sites(draw).values() if not isinstance(base_distribution(site["fn"]), dist.Delta)]
         latents = sum(site["value"].numel() for site in random)
         return min(self._at_once // max([1, *sizes]), _MAX_LATENTS // max(latents, 1))
-
-    def _run(self, x: Any, count: int | None = None, nesting: int = 0) -> tuple[poutine.Trace, poutine.Trace]:
-        """Traces of the guide and of the model under one draw, or under a plate of ``count`` of them."""
-        plate = nullcontext() if count is None else pyro.plate(_DRAWS, count, dim=-1 - nesting)
-        with poutine.block(), pyro.validation_enabled(False), plate:
-            draw = poutine.trace(self._guide).get_trace(x)
-            return draw, poutine.trace(poutine.replay(self._model, trace=draw)).get_trace(x)
 
     def _target(self, draw: poutine.Trace, trace: poutine.Trace) -> Any:
         unknown = {name: node for name, node in latent_sites(trace).items() if name not in draw}
@@ -82,26 +77,21 @@ class TargetDraws:
             )
         return base_distribution(unknown[chosen]["fn"])
 
-    def _try(self, x: Any, nesting: int, single: poutine.Trace, first: Any) -> bool:
+    def _try(self, plate: DrawPlate, x: Any, first: Any) -> bool:
         """Whether two draws at once give what they give one after the other."""
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                draws, trace = self._run(x, 2, nesting)
-                both = _statistics(self._target(draws, trace))
-                for index in range(2):
-                    values = {
-                        name: latent_sites(draws)[name]["value"].reshape(2, *site["value"].shape)[index]
-                        for name, site in latent_sites(single).items()
-                    }
-                    with poutine.block(), pyro.validation_enabled(False):
-                        trace = poutine.trace(poutine.condition(self._model, values)).get_trace(x)
-                    alone = _statistics(self._target(draws, trace))
-                    for several, one, known in zip(both, alone, _statistics(first), strict=True):
-                        several = several.reshape(2, *known.shape)[index]
-                        torch.testing.assert_close(several, one, rtol=1e-3, atol=1e-5, equal_nan=True)
-        except Exception:  # whatever a user's code raises: one draw at a time does without all this
-            return False
-        return True
+        shapes = [value.shape for value in _statistics(first)]
+
+        def numbers(traces: Traces, count: int | None) -> list[Tensor]:
+            values = _statistics(self._target(*traces))
+            return [value.reshape(count or 1, *shape) for value, shape in zip(values, shapes, strict=True)]
+
+        return plate.is_right((x,), numbers, rtol=1e-3, atol=1e-5)
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    with poutine.block(), pyro.validation_enabled(False):
+        yield
 
 
 def is_of_classes(fn: Any) -> bool:
@@ -112,9 +102,3 @@ def is_of_classes(fn: Any) -> bool:
 def _statistics(fn: Any) -> tuple[Tensor, ...]:
     """What a prediction is made of."""
     return (fn.probs,) if is_of_classes(fn) else (fn.mean, fn.variance)
-
-
-def _nesting(*traces: poutine.Trace) -> int:
-    """How many dimensions the plates of a run take."""
-    frames = [f for trace in traces for site in sample_sites(trace).values() for f in site["cond_indep_stack"]]
-    return max((-frame.dim for frame in frames if frame.vectorized), default=0)

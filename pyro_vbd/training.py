@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,20 +13,20 @@ import pyro
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
 from pyro_vbd.batches import Batches
 from pyro_vbd.checkpoint import save_checkpoint
 from pyro_vbd.compile import compile as compile_loss
 from pyro_vbd.elbo import VBD_ELBO
-from pyro_vbd.evaluation import negative_log_likelihood
+from pyro_vbd.epoch_end import end_epoch
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
-from pyro_vbd.parameters import captured_parameters
-from pyro_vbd.prototype import untouched
+from pyro_vbd.processes import Processes
 from pyro_vbd.resume import assign, buffers, resume, run_state
 from pyro_vbd.schedules import Schedule, constant
+from pyro_vbd.training_pass import Report, Step, common_step, gradients, one_pass
+from pyro_vbd.training_start import check_arguments, find_parameters, moved
 
 __all__ = ["Fit", "fit"]
 
@@ -49,12 +47,12 @@ class Fit:
     best_epoch: int | None = None
     #: A callback sets it to end the run after this epoch.
     stop: bool = False
+    #: Why a member of :func:`~pyro_vbd.fit_members` ended alone: where its loss, or a parameter, was not finite.
+    failure: str | None = None
 
 
 Callback = Callable[[Fit], Any]
-#: Takes a step of training on a batch; the report of its terms (:meth:`ELBOTerms.report`) and the names of the sites.
-Step = Callable[..., tuple[Tensor, Sequence[str]]]
-#: Compiled steps between two looks at their losses, each of which makes the host wait for the device.
+#: Compiled steps between two looks at their losses.
 _LOOK_EVERY = 50
 
 
@@ -80,6 +78,14 @@ def fit(
 ) -> Fit:
     """Maximise the bound over passes through the data, and go on where a killed run left off.
 
+    :func:`~pyro_vbd.fit_members` does the same for several models at once.
+
+    Where torch.distributed has been started (by ``torchrun`` and ``init_process_group``), the processes train together:
+    gradients are means weighted by the data of each process in the step, so that the KL counts once; parameters start as
+    the first process's and stay the same in all; noise differs. ``Batches`` are shared out among the processes; of a
+    DataLoader each process passes its own part (DistributedSampler), which need not be as long as that of others. The first
+    process writes the checkpoint, which all must be able to read. Buffers (BatchNorm's) end as the first one's.
+
     Args:
         model: a Pyro model; a module's parameters are trained with the guide's, and so are ``pyro.param`` statements.
         guide: its :class:`~pyro_vbd.VBDGuide`.
@@ -94,7 +100,8 @@ def fit(
         validation: held-out batches; adds ``validation``, the mean negative log-likelihood per datum at the posterior
             medians, to the history. Parameters end at the epoch where it was lowest if ``patience`` is given.
         patience: stop after this many epochs without a lower validation loss.
-        callbacks: functions of the :class:`Fit`, called after each epoch; a dict that one returns joins the record.
+        callbacks: functions of the :class:`Fit`, called after each epoch, in every process; a dict that one returns joins
+            the record.
         checkpoint: file to write after each epoch. Where it exists, the run goes on from it, and on CPU ends in the same
             parameters bit for bit as a run that was never interrupted, if the data come in an order that follows from
             torch's, Python's or NumPy's random state.
@@ -108,12 +115,14 @@ def fit(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: for no data, arguments out of range, or a checkpoint that is damaged or of another network.
+        ValueError: for no data, arguments out of range, a checkpoint that is damaged or of another network, or a callback's
+            entry of a name that the record has; with several processes, for a likelihood that is not scaled to the whole
+            data set.
         FloatingPointError: when the loss is no longer finite, with the step and the site, and the parameters as before the
             step (with ``compile`` it is raised up to 50 steps later, which move no parameter); or at the end of an epoch,
             when a parameter is not. The last good checkpoint stays.
     """
-    _check_arguments(epochs, patience, validation)
+    check_arguments(epochs, patience, validation)
     if seed is not None:
         pyro.set_rng_seed(seed)
     if device is not None:
@@ -121,19 +130,20 @@ def fit(
             if isinstance(part, nn.Module):
                 part.to(device)
     elbo = VBD_ELBO() if elbo is None else elbo
-    parameters = _find_parameters(model, guide, elbo, data, device)
+    processes = Processes()
+    parameters = find_parameters(model, guide, elbo, data, device, processes)
     make = optimizer or (lambda params: torch.optim.Adam(params, lr=lr, fused=True))
     run = Fit(model, guide, elbo, make(list(parameters.values())))
     base_rates = [group["lr"] for group in run.optimizer.param_groups]
     base_kl_weight = elbo.kl_weight
     best: dict[str, Tensor] = {}
+    processes.draw_apart()
     if checkpoint is not None:
-        best = resume(run, parameters, Path(checkpoint))
-    take_step: Step = partial(_eager_step, run)
-    fresh = True  # data that have not been looked at
-    bar = tqdm(total=epochs, initial=run.epoch, disable=not progress, desc="fit", unit="epoch")
-    # one graph: compiling another for the smaller batch at the end of each epoch would take longer than it saves
-    compiled = compile_loss(elbo(model, guide), 1, bar.set_postfix_str) if compile else None  # type: ignore[arg-type]
+        best = resume(run, parameters, Path(checkpoint), processes)
+    modules = [part for part in (model, guide) if isinstance(part, nn.Module)]
+    processes.copy_from_first([*parameters.values(), *(v for part in modules for v in part.state_dict().values())])
+    bar = tqdm(total=epochs, initial=run.epoch, disable=not progress or processes.rank > 0, desc="fit", unit="epoch")
+    take_step, look_every = _way_to_step(run, parameters, processes, data, compile, bar.set_postfix_str)
     try:
         with bar, in_mode(model, True), in_mode(guide, True):
             while run.epoch < epochs and not run.stop:
@@ -141,21 +151,16 @@ def fit(
                 rate = lr_schedule(run.epoch, epochs)
                 for group, base in zip(run.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                if compiled is not None:
-                    take_step = partial(compiled.update, run.optimizer, check=fresh or not isinstance(data, Batches))
-                look_every = 1 if compiled is None else _LOOK_EVERY
-                record = _epoch(run, take_step, look_every, parameters, _moved(data, device), checkpoint)
-                fresh = False
-                run.epoch += 1
-                run.history.append(record)
-                if validation is not None:
-                    record["validation"] = negative_log_likelihood(model, guide, _moved(validation, device))
-                    best = _keep_best(run, parameters, best, patience)
-                for callback in callbacks:
-                    added = callback(run)
-                    record.update(added if isinstance(added, dict) else {})
+                batches = moved(processes.share(data, run.epoch), device)
+                record = one_pass(run, take_step, look_every, parameters, batches, processes, checkpoint)
+                processes.copy_from_first(buffers(model).values())
+                held_out = None if validation is None else moved(processes.share(validation, run.epoch + 1), device)
+                best = end_epoch(run, record, parameters, best, held_out, patience, callbacks, processes)
+                run.stop = bool(processes.total(run.stop)[0])
                 if checkpoint is not None:
-                    save_checkpoint(checkpoint, run_state(run, parameters, best))
+                    state = run_state(run, parameters, best, processes)
+                    if processes.rank == 0:
+                        save_checkpoint(checkpoint, state)
                 bar.update()
                 bar.set_postfix({k: f"{record[k]:.4g}" for k in ("loss", "validation") if k in record})
     finally:
@@ -165,127 +170,28 @@ def fit(
     return run
 
 
-def _epoch(
+def _way_to_step(
     run: Fit,
-    take_step: Step,
-    look_every: int,
     parameters: dict[str, Tensor],
-    batches: Iterable[tuple[Any, ...]],
-    checkpoint: Any,
-) -> dict[str, Any]:
-    """One pass; the means over its steps, in nats per datum."""
-    start = time.perf_counter()
-    totals = torch.zeros(3, dtype=torch.float64)
-    first, reports = run.step, []
-    for batch in batches:
-        report, sites = take_step(*batch)
-        reports.append(report)
-        run.step += 1
-        if len(reports) == look_every:
-            totals += _totals(run, reports, sites, parameters, checkpoint)
-            reports.clear()
-    if run.step == first:
-        raise ValueError("the data gave no batch: pass a data set that is not empty and can be passed through again")
-    if reports:
-        totals += _totals(run, reports, sites, parameters, checkpoint)
-    if bad := _not_finite(parameters):
-        raise FloatingPointError(
-            f"the parameters {bad} are no longer finite after step {run.step} (epoch {run.epoch}): lower the learning rate"
-            + _last_good(checkpoint)
-        )
-    means = totals / (run.step - first) / getattr(run.model, "num_data", 1)
-    record = dict(zip(("log_likelihood", "kl", "loss"), means.tolist(), strict=True))
-    settings = {"kl_weight": run.elbo.kl_weight, "lr": run.optimizer.param_groups[0]["lr"]}
-    return {"epoch": run.epoch, **record, **settings, "seconds": time.perf_counter() - start}
+    processes: Processes,
+    data: Iterable[Any],
+    compile: bool,
+    progress: Callable[[str], object],
+) -> tuple[Step, int]:
+    """How to take a step, and how many steps may pass before their losses are looked at."""
+    common = partial(common_step, run, list(parameters.values()), processes)
+    if not compile:
+        return partial(common, partial(gradients, run)), 1
+    # one graph: compiling another for the smaller batch at the end of each epoch would take longer than it saves
+    compiled = compile_loss(run.elbo(run.model, run.guide), 1, progress)  # type: ignore[arg-type]
+    first = run.epoch
 
+    def is_new() -> bool:  # whether the values of the data have not been looked at
+        return run.epoch == first or not isinstance(data, Batches)
 
-def _eager_step(run: Fit, *batch: Any) -> tuple[Tensor, Sequence[str]]:
-    """A step of training without a graph. A loss that is not finite moves nothing."""
-    run.optimizer.zero_grad()
-    terms = run.elbo.terms(run.model, run.guide, *batch)
-    loss = -terms.elbo
-    report = terms.report().detach()
-    if math.isfinite(loss.item()):
-        loss.backward()  # type: ignore[no-untyped-call]
-        run.optimizer.step()
-    return report, tuple(terms.kl_by_site)
+    def compiled_gradients(*batch: Any) -> Report:
+        return compiled.gradients(*batch, check=is_new())
 
-
-def _totals(
-    run: Fit, reports: Sequence[Tensor], sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any
-) -> Tensor:
-    """Log-likelihood, KL and loss, summed over steps; the one place where the host waits for the device."""
-    values = torch.stack(list(reports)).to("cpu", torch.float64)
-    finite = values[:, 0].isfinite()
-    if not bool(finite.all()):
-        place = int(finite.logical_not().nonzero()[0])
-        run.step -= len(reports) - place  # the steps behind it have moved nothing
-        raise FloatingPointError(_diagnosis(run, values[place], sites, parameters, checkpoint))
-    return torch.stack([values[:, 1].sum(), values[:, 2:].sum(), values[:, 0].sum()])
-
-
-def _diagnosis(run: Fit, report: Tensor, sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any) -> str:
-    names = ["the log-likelihood", *sites]
-    culprits = [name for name, value in zip(names, report[1:], strict=True) if not bool(value.isfinite())]
-    culprits = [*culprits[1:], culprits[0]] if culprits[:1] == names[:1] else culprits
-    bad = _not_finite(parameters)
-    return (
-        f"the loss is {report[0].item()} at step {run.step} (epoch {run.epoch}), from {', '.join(culprits) or 'its sum'}"
-        + (f", with {bad} no longer finite" if bad else "")
-        + ": look at the data of this step, or lower the learning rate"
-        + _last_good(checkpoint)
-    )
-
-
-def _not_finite(parameters: dict[str, Tensor]) -> list[str]:
-    return [name for name, value in parameters.items() if not bool(value.isfinite().all())]
-
-
-def _last_good(checkpoint: Any) -> str:
-    return f"; the last good state is in {checkpoint}" if checkpoint is not None and Path(checkpoint).exists() else ""
-
-
-def _check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs} trains nothing: use 1 or more")
-    if patience is not None and validation is None:
-        raise ValueError(f"patience={patience} needs a validation loss to watch: pass validation=")
-    if patience is not None and patience < 1:
-        raise ValueError(f"patience={patience} stops before the first epoch: use 1 or more")
-
-
-def _find_parameters(model: Any, guide: VBDGuide, elbo: VBD_ELBO, data: Iterable[Any], device: Any) -> dict[str, Tensor]:
-    """Every leaf that the loss depends on, by name, found by one run that leaves no trace."""
-    with untouched(model):
-        try:
-            batch = next(iter(_moved(data, device)))
-        except StopIteration:
-            raise ValueError("the data gave no batch: pass a data set that is not empty") from None
-        guide(*batch)  # a guide that has not met the data yet makes its parameters here
-        with captured_parameters() as named:
-            elbo.loss(model, guide, *batch)
-    found: dict[str, Tensor] = {}
-    for label, part in (("model", model), ("guide", guide)):
-        if isinstance(part, nn.Module):
-            found.update({f"{label}.{n}": p for n, p in part.named_parameters()})
-    # the names of a module's parameters are the same in the next process; those of announced ones need not be
-    known = {id(value) for value in found.values()}
-    found.update({name: value for name, value in named.items() if id(value) not in known})
-    return {name: value for name, value in found.items() if value.requires_grad}
-
-
-def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:
-    losses = [record["validation"] for record in run.history]
-    lowest = min(range(len(losses)), key=losses.__getitem__)
-    if lowest == len(losses) - 1:
-        run.best_epoch = lowest
-        best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
-    run.stop = run.stop or (patience is not None and len(losses) - 1 - lowest >= patience)
-    return best
-
-
-def _moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:
-    """Batches as tuples of positional arguments, on the device."""
-    for batch in data:
-        batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-        yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch) if device is not None else batch
+    if processes.size > 1:
+        return partial(common, compiled_gradients), 1
+    return lambda batch, *_: compiled.update(run.optimizer, *batch, check=is_new()), _LOOK_EVERY

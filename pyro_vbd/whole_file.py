@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,8 @@ __all__ = ["checksum", "whole_file"]
 def whole_file(path: str | os.PathLike[str], previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``path``, and put what is written there in its place at the end.
 
-    A run that is killed or fails leaves the file that was there before, under ``path`` or under ``previous``.
+    Its name ends as that of ``path`` does, for programs that go by that. A run that is killed or fails leaves the file that
+    was there before, under ``path`` or under ``previous``.
 
     Args:
         path: the file.
@@ -24,9 +25,8 @@ def whole_file(path: str | os.PathLike[str], previous: Path | None = None) -> It
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    temporary.touch(exist_ok=False)  # for those to read who may read new files here: tempfile's are for nobody else
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -3,8 +3,14 @@
 import pyro
 import pytest
 import torch
+from hypothesis import settings
 
 from pyro_vbd.priors import evidence, optimum
+
+#: By default the same few hundred cases each time; ``--hypothesis-profile=long`` tries ten thousand new ones.
+settings.register_profile("short", max_examples=200, deadline=None, derandomize=True, database=None)
+settings.register_profile("long", max_examples=10_000, deadline=None, print_blob=True)
+settings.load_profile("short")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,12 +1,18 @@
 """Every program in examples/ runs, with small flags; a program that is not listed here fails the last test."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
+import pyro_vbd as vbd
 from tests.paper.small_data import write_cifar10, write_mnist, write_svhn
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -40,8 +46,10 @@ COMMANDS = {
         "12",
         *BENCHMARK,
     ],
+    "benchmarks/members.py": "--width 8 --members 2 --eager --rounds 1 --burst 1 --device {device}".split(),
     "benchmarks/time_to_loss.py": "--epochs 2 --seeds 1 --estimators weights --out {out} --device {device}".split(),
     "mcmc_ground_truth.py": ["--steps", "3", "--warmup", "2", "--draws", "4", "--out", "{out}"],
+    "distributed.py": "--epochs 2 --checkpoint {out}/run.ckpt --weights {out}/q.pt --device {device}".split(),
     "compress.py": ["--epochs", "3", "--out", "{out}", "--device", "{device}"],
 }
 
@@ -129,6 +137,52 @@ def test_compress_on_larger_pictures(data, net, tmp_path, device):
     run("compress.py", tmp_path, device, *flags)
     rows = json.loads((tmp_path / f"{data}-{net}.json").read_text())["networks"]
     assert rows[-1]["weights"] < rows[0]["weights"]
+
+
+def torchrun(tmp_path: Path, name: str, epochs: int, *flags: str) -> subprocess.Popen:
+    """Two processes under torchrun, which starts them again once if one dies."""
+    files = ["--checkpoint", str(tmp_path / f"{name}.ckpt"), "--weights", str(tmp_path / f"{name}.pt")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [*launcher, str(EXAMPLES / "distributed.py"), "--epochs", str(epochs), *files, *flags]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=EXAMPLES.parent, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_distributed_goes_on_when_a_process_is_killed(tmp_path):
+    with torchrun(tmp_path, "whole", 8) as whole:
+        assert "2 processes" in whole.stdout.read()
+    with torchrun(tmp_path, "killed", 8) as killed:
+        while not (tmp_path / "killed.ckpt.previous").exists():
+            assert killed.poll() is None, "it ended too early"
+            time.sleep(0.02)
+        children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        assert "2 processes" in killed.stdout.read()
+    ends = [torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "killed")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    states = [vbd.load_checkpoint(tmp_path / f"{name}.ckpt") for name in ("whole", "killed")]
+    assert [len(state["history"]) for state in states] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    "tutorial", sorted(path.name for path in (EXAMPLES / "tutorials").iterdir() if path.suffix == ".py")
+)
+def test_tutorials_end_in_a_picture(tutorial, tmp_path):
+    """With two epochs for the many that they ask for."""
+    for package in ("arviz", "matplotlib", "sklearn"):
+        pytest.importorskip(package)
+    source, longer = re.subn(r"epochs=\d+", "epochs=2", (EXAMPLES / "tutorials" / tutorial).read_text())
+    assert longer
+    assert source.count("# %%") >= 4
+    (tmp_path / tutorial).write_text(source)
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        [sys.executable, tutorial], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    picture = Path("out/tutorials", tutorial).with_suffix(".png")
+    assert f"figure: {picture}" in done.stdout
+    assert (tmp_path / picture).stat().st_size > 10_000
 
 
 def test_every_program_is_listed():

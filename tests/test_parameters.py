@@ -126,7 +126,7 @@ def test_pyros_own_parameters_are_left_as_they_are():
 def test_the_store_holds_no_announced_value(module_local_params):
     pyro.settings.set(module_local_params=module_local_params)
     parameter = nn.Parameter(torch.ones(2))
-    with captured_parameters():
+    with poutine.trace(param_only=True):  # as SVI does
         announce("p", parameter)
     store = pyro.get_param_store()
     assert not list(store.keys())
@@ -138,6 +138,8 @@ def test_names_are_noted_under_svi_alone():
     parameter = nn.Parameter(torch.ones(2))
     announce("p", parameter)
     with poutine.trace(), poutine.replay(params={}):
+        announce("p", parameter)
+    with captured_parameters():
         announce("p", parameter)
     assert pyro.get_param_store().param_name(parameter) is None
 

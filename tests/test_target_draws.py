@@ -9,7 +9,6 @@ from torch import nn
 
 import pyro_vbd as vbd
 from models import lenet_5_caffe
-from pyro_vbd.broadcasting import open_draws_plate
 from pyro_vbd.modes import in_mode
 from pyro_vbd.target_draws import TargetDraws, is_of_classes
 
@@ -30,34 +29,6 @@ def several(draws, x, num_samples):
     with torch.no_grad(), in_mode(draws._model, False):
         counts, fns = zip(*draws(x, num_samples), strict=True)
     return list(counts), fns
-
-
-class _Replayed:
-    """A guide that gives known draws: many at once in a plate, else the next one of them."""
-
-    def __init__(self, guide, count):
-        self.guide, self.values, self.next = guide, guide.sample(count), 0
-
-    def __call__(self, x):
-        together = open_draws_plate() is not None
-        for name, value in self.values.items():
-            value = value.unsqueeze(1) if together else value[self.next]
-            pyro.sample(name, dist.Delta(value, event_dim=value.dim() - 2 * together))
-        self.next += not together
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_many_at_once_are_those_one_by_one(name, device):
-    model, guide = pair(NETS[name](), device)
-    x = torch.randn(4, 5, device=device)
-    known = _Replayed(guide, 6)
-    draws = TargetDraws(model, known, None, 1000)
-    with torch.no_grad(), in_mode(model, False):
-        one_by_one = torch.stack([draws._target(*draws._run(x)).probs for _ in range(6)])
-        together = draws._target(*draws._run(x, 6, 1)).probs
-    assert together.shape == (6, 4, 3)
-    assert torch.allclose(together, one_by_one, atol=1e-6)
-    assert one_by_one.std(0).min() > 1e-3
 
 
 def test_how_many_go_into_one_run():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from measures.leave_one_out import GOOD_K, compare, pointwise, too_heavy, verdict
+from measures.leave_one_out import GOOD_K, compare, leave_one_out, pointwise, too_heavy, verdict
 from reporting import spread
 
 from comparison.runs import Run
@@ -39,13 +39,14 @@ NOTES = (
 
 def tables(results: Mapping[str, Sequence[Run]], strange: str) -> str:
     """All of it, ready to print."""
-    for runs in results.values():
-        for run in runs:
-            if "loo" in run:
-                run["elpd"] = float(pointwise(run["loo"]).mean())
-                run["bad_k"] = 100 * float(too_heavy(run["loo"]).mean())
+    estimates = {}
+    for name, runs in results.items():
+        for run in reversed(runs):
+            if "log_likelihood" in run:
+                estimates[name] = leave_one_out(run["log_likelihood"])
+                run["elpd"] = float(pointwise(estimates[name]).mean())
+                run["bad_k"] = 100 * float(too_heavy(estimates[name]).mean())
     parts = [_table(PREDICTIONS, results), _table(WEIGHTS, results), NOTES.format(strange=strange)]
-    estimates = {name: runs[0]["loo"] for name, runs in results.items() if "loo" in runs[0]}
     if len(estimates) > 1:
         parts.append(f"ArviZ compare, seed 0:\n{compare(estimates)}")
     if estimates:

@@ -15,13 +15,15 @@ __all__ = ["GOOD_K", "compare", "leave_one_out", "pointwise", "too_heavy", "verd
 GOOD_K = 0.7
 
 
-def leave_one_out(data: Any) -> Any:
-    """ArviZ's ``loo`` of what :func:`pyro_vbd.to_arviz` gives, with the Pareto k of each datum.
+def leave_one_out(log_likelihood: Any) -> Any:
+    """ArviZ's ``loo`` of pointwise log-likelihoods, of shape ``(chains, draws, data)``, with the Pareto k of each datum.
 
     Draws of a guide are independent (``reff=1``), and weighed as if it were the posterior.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the k are counted and printed
+        groups = {"log_likelihood": {"y": np.asarray(log_likelihood)}}
+        data = az.from_dict(groups) if int(az.__version__.split(".")[0]) >= 1 else az.from_dict(**groups)
         return az.loo(data, pointwise=True, reff=1.0)
 
 

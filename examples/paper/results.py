@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from examples.paper.cell import Cell
 from examples.reporting import write
+from pyro_vbd.whole_file import checksum
 
 __all__ = ["Results"]
 
@@ -36,18 +37,25 @@ class Results:
         """The record of every cell that has run.
 
         Raises:
-            ValueError: for a line that is no record, or a cell that is there twice.
+            ValueError: for a line that is no record or has been changed, or a cell that is there twice.
         """
         found: dict[Cell, dict[str, Any]] = {}
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
         for number, line in enumerate(lines, 1):
+            if not line:
+                continue
             try:
                 record = json.loads(line)
                 cell = Cell(*(record[key] for key in _KEY))
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                sound = record.pop("checksum") == _checksum(record)
+            except (ValueError, LookupError, TypeError, RecursionError, AttributeError) as error:
                 raise ValueError(
-                    f"{self.path}:{number} is no record of a cell ({error!r}): mend or delete the line"
+                    f"{self.path}:{number} is no record of a cell ({error!r}): delete the line, and the cell runs again"
                 ) from None
+            if not sound:
+                raise ValueError(
+                    f"{self.path}:{number} does not match its checksum: delete the line, and the cell {cell} runs again"
+                )
             if cell in found:
                 raise ValueError(f"{self.path}:{number} holds {cell} a second time: delete one of the two lines")
             found[cell] = record
@@ -72,9 +80,14 @@ class Results:
         with self._lock(self.path.name):
             records = {**self.records(), cell: {**{key: getattr(cell, key) for key in _KEY}, **record}}
             in_order = sorted(records, key=lambda c: (c.method, c.size, c.selection, c.seed))
-            text = "".join(json.dumps(records[c]) + "\n" for c in in_order)
+            text = "".join(json.dumps({**records[c], "checksum": _checksum(records[c])}) + "\n" for c in in_order)
             write(self.path, lambda path: path.write_text(text))
 
     def _lock(self, name: str) -> FileLock:
         self.claims.mkdir(parents=True, exist_ok=True)
         return FileLock(self.claims / f"{name}.lock")
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """Of a record's content, however it is laid out."""
+    return checksum(json.dumps(record, sort_keys=True).encode())[:16].decode()

@@ -99,7 +99,7 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         try:
             owner = new.get_submodule(parent)
         except AttributeError as error:
-            raise ValueError(f"{type(net).__name__} has no module {parent!r}: the file is of another network") from error
+            raise ValueError(f"{type(net).__name__} has no module {parent!r}: it is of another network") from error
         here = owner._modules.get(key)
         if sizes_["type"] == "Sequential":
             if type(here) is not nn.Sequential or len(here) != sizes_["length"]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.skeleton import describe, rebuild
 from pyro_vbd.whole_file import checksum, whole_file
@@ -73,17 +74,45 @@ def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
     payload = content[start:]
     if checksum(payload) != content[len(_MAGIC) : start]:
         raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum; export it again")
-    blocks = zlib.decompress(payload)
-    (length,) = struct.unpack_from("<Q", blocks)
-    header = json.loads(blocks[8 : 8 + length])
-    new = rebuild(net, header["description"])
-    state = dict(_decode(header["tensors"], bytearray(blocks[8 + length :])))
-    reference = next(net.parameters(), torch.empty(0))
     try:
+        header, blocks = _unpacked(payload, net)
+        new = rebuild(net, header["description"])
+        state = dict(_decode(header["tensors"], blocks, {name: value.shape for name, value in new.state_dict().items()}))
         new.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} is not of this {type(net).__name__}: {error}") from error
-    return new.to(reference.device)
+    except (
+        ValueError,
+        RuntimeError,
+        zlib.error,
+        struct.error,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        reason = error if isinstance(error, ValueError | RuntimeError) else repr(error)
+        raise ValueError(f"{path} is not of this {type(net).__name__}: {reason}") from error
+    return new.to(next(net.parameters(), torch.empty(0)).device)
+
+
+def _unpacked(payload: bytes, net: nn.Module) -> tuple[dict[str, Any], bytearray]:
+    """The header and the blocks, if they are no larger than those of the whole network may be."""
+    most = 2**24 + 2 * sum(value.numel() * value.itemsize for value in net.state_dict().values())
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(payload, most)
+    if not unpacker.eof:
+        raise ValueError(f"it unpacks to more than {most} bytes")
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    shapes = [list(value.shape) for value in net.state_dict().values()]
+    largest = max(_numbers([describe(net)["modules"], shapes]), default=0)
+    if (claimed := max(_numbers(header["description"]["modules"]), default=0)) > largest:
+        raise ValueError(f"it claims a layer of size {claimed}, where the largest has {largest}")
+    return header, bytearray(content[8 + length :])
+
+
+def _numbers(description: Any) -> Iterator[int]:
+    """All whole numbers of a description."""
+    return (leaf for leaf in tree_leaves(description) if isinstance(leaf, int))
 
 
 def _encode(name: str, tensor: Tensor, bits: int | None) -> tuple[dict[str, Any], list[bytes]]:
@@ -111,7 +140,9 @@ def _encode(name: str, tensor: Tensor, bits: int | None) -> tuple[dict[str, Any]
     return entry, [_bytes(flat)]
 
 
-def _decode(entries: list[dict[str, Any]], blocks: bytearray) -> Iterator[tuple[str, Tensor]]:
+def _decode(
+    entries: list[dict[str, Any]], blocks: bytearray, shapes: dict[str, torch.Size]
+) -> Iterator[tuple[str, Tensor]]:
     offset = 0
 
     def read(dtype: torch.dtype, count: int) -> Tensor:
@@ -123,11 +154,16 @@ def _decode(entries: list[dict[str, Any]], blocks: bytearray) -> Iterator[tuple[
         return found
 
     for entry in entries:
+        if torch.Size(entry["shape"]) != shapes.get(entry["name"]):
+            raise ValueError(f"it holds {entry['name']!r} of shape {entry['shape']}, for which there is no place")
         dtype = _dtype(entry["dtype"])
         stored = torch.int8 if "scale" in entry else dtype
         size = torch.Size(entry["shape"]).numel()
         if "count" in entry:
-            places = (read(_dtype(entry["gaps"]), entry["count"]).long() + 1).cumsum(0) - 1
+            gaps = read(_dtype(entry["gaps"]), entry["count"]).long()
+            if bool((gaps < 0).any()):
+                raise ValueError(f"the weights of {entry['name']!r} are out of order")
+            places = (gaps + 1).cumsum(0) - 1
             flat = torch.zeros(size, dtype=stored)
             flat[places] = read(stored, entry["count"])
         else:
@@ -147,5 +183,6 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 def _dtype(name: str) -> torch.dtype:
     found = getattr(torch, name)
-    assert isinstance(found, torch.dtype)
+    if not isinstance(found, torch.dtype):
+        raise TypeError(f"{name!r} is no type of numbers")
     return found

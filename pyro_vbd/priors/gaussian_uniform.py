@@ -104,7 +104,10 @@ def uniform_evidence(hyperprior: Any, sum_of_squares: Tensor, count: float | Ten
     lower = 2.0 * hyperprior.low.sqrt() * (-z_low.square()).exp() * low_rest
     lower = torch.where(hyperprior.low > 0, lower, 0.0)
     size = (upper - lower) / (hyperprior.high - hyperprior.low)
-    slope = (2.0 * math.pi / sum_of_squares).sqrt() * (torch.special.erfc(z_high) - torch.special.erfc(z_low))
+    # each where the two numbers are not nearly 1
+    near = torch.special.erf(z_low) - torch.special.erf(z_high)
+    far = torch.special.erfc(z_high) - torch.special.erfc(z_low)
+    slope = (2.0 * math.pi / sum_of_squares).sqrt() * torch.where(z_high < 0.5, near, far)
     slope = slope / (hyperprior.high - hyperprior.low)
     # differences of nearly equal numbers: left to quadrature
     sound = (upper > 1e-250) & (lower < 0.999 * upper)

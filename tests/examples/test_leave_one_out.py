@@ -2,7 +2,6 @@
 
 import math
 
-import arviz as az
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -43,23 +42,16 @@ def test_against_the_closed_form():
     x = torch.randn(30, 1)
     y = 0.7 * x[:, 0] + 0.5 * torch.randn(30)
     guide, truth = exact_guide(x, y)
-    found = leave_one_out(vbd.to_arviz(Regression(), guide, x, y, 2000, groups=["log_likelihood"]))
+    found = leave_one_out(vbd.to_arviz(Regression(), guide, x, y, 2000, groups=["log_likelihood"]).log_likelihood["y"])
     np.testing.assert_allclose(pointwise(found), truth, atol=0.02, rtol=0.01)
     assert "below" in verdict({"regression": found})
-
-
-def container(groups):
-    return az.from_dict(groups) if int(az.__version__.split(".")[0]) >= 1 else az.from_dict(**groups)
 
 
 def test_says_what_is_unreliable_and_who_is_best():
     log_likelihood = 0.1 * torch.randn(1, 500, 40, dtype=torch.float64) - 1
     heavy = log_likelihood.clone()
     heavy[..., :7] = -5 * torch.distributions.Pareto(1.0, 0.5).sample((1, 500, 7)).clamp_max(1e6).cpu()
-    estimates = {
-        name: leave_one_out(container({"log_likelihood": {"y": values.cpu().numpy()}}))
-        for name, values in (("good", log_likelihood), ("heavy", heavy))
-    }
+    estimates = {name: leave_one_out(values.cpu()) for name, values in (("good", log_likelihood), ("heavy", heavy))}
     said = verdict(estimates)
     assert said.startswith("UNRELIABLE")
     assert "heavy (7 of 40)" in said

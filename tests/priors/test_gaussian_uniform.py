@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.priors import GaussianUniform, find_optimum
-from pyro_vbd.priors.gaussian_uniform import clipped_second_moment
+from pyro_vbd.priors.gaussian_uniform import clipped_second_moment, uniform_evidence
 from tests.priors.families import FamilyTests
 
 
@@ -131,3 +131,13 @@ def test_a_group_of_none_has_an_optimum_too():
 def test_bounds_of_each_group():
     prior = dist.Uniform(torch.tensor([0.0, 2.0, 0.0]), torch.tensor([9.0, 9.0, 0.5]))
     assert_close(clipped_second_moment(prior, torch.ones(3), 1.0), torch.tensor([1.0, 2.0, 0.5]))
+
+
+def test_the_evidence_of_a_weight_far_below_the_lower_bound():
+    r"""As S goes to 0, E[1/gamma] goes to 1/sqrt(ab), and Z to 2 (sqrt(b) - sqrt(a)) / (b - a)."""
+    low, high = torch.tensor(1e-6, dtype=torch.float64), torch.tensor(1e-2, dtype=torch.float64)
+    total = torch.tensor([1e-12, 1e-20, 1e-38, 1e-60, 1e-300], dtype=torch.float64)
+    log_z, precision = uniform_evidence(dist.Uniform(low, high, validate_args=False), total, 1.0)
+    assert_close(precision, torch.full_like(total, 1e4), rtol=1e-5, atol=0)
+    expected = (2 * (high.sqrt() - low.sqrt()) / (high - low)).log()
+    assert_close(log_z, expected.expand(5), rtol=1e-5, atol=0)
