@@ -101,14 +101,42 @@ def test_mcmc_ground_truth_writes_a_table_and_a_figure(tmp_path, device):
 @pytest.mark.parametrize("net", ["mlp", "convnet"])
 def test_compress_writes_what_it_says(net, tmp_path, device):
     pytest.importorskip("sklearn")
-    printed = run("compress.py", tmp_path, device, "--net", net, "--resume")
-    assert "test error: all weights" in printed
-    for kind in ("training", "curve", "report"):
+    flags = ["--net", net, "--gate-weights", "1", "30", "--max-loss", "100", "--epochs", "20"]
+    printed = run("compress.py", tmp_path, device, *flags, "--resume")
+    for kind in ("training", "curve", "report", "gates"):
         assert (tmp_path / f"digits-{net}-{kind}.png").stat().st_size > 5_000
     numbers = json.loads((tmp_path / f"digits-{net}.json").read_text())
-    assert numbers["report"]["total"]["ratio"] > 1
-    assert numbers["bytes_on_disk"]["sparse"] == (tmp_path / f"digits-{net}.sparse").stat().st_size
-    assert len(numbers["report"]["latency"]) == 2
+    rows = numbers["networks"]
+    assert [row["name"] for row in rows] == ["plain", "cut by gates, KL x 1", "cut by gates, KL x 30", "weights removed"]
+    assert all(row["name"] in printed for row in rows)
+    assert all([found["batch_size"] for found in row["latency"]] == [1, 128] for row in rows[1:])
+    # what goes on from the gates is the smaller, for every error is good enough
+    assert rows[2]["multiply_adds"] < rows[0]["multiply_adds"]
+    assert numbers["gates"]["total"]["multiply_adds_left"] == rows[2]["multiply_adds"]
+    assert numbers["report"]["total"]["weights"] == rows[2]["weights"] > rows[3]["weights"]
+    assert numbers["bytes_on_disk"]["sparse"] == (tmp_path / f"digits-{net}.sparse").stat().st_size == rows[3]["bytes"]
+    again = run("compress.py", tmp_path, device, *flags, "--resume")
+    assert again.splitlines()[-1] == printed.splitlines()[-1]
+
+
+def test_compress_keeps_the_plain_network_where_gates_cost_too_much(tmp_path, device):
+    pytest.importorskip("sklearn")
+    run("compress.py", tmp_path, device, "--gate-weights", "1000", "--max-loss", "-100", "--prune-loss", "-100")
+    numbers = json.loads((tmp_path / "digits-mlp.json").read_text())
+    assert numbers["gates"] is None
+    assert numbers["report"]["total"]["weights"] == numbers["networks"][0]["weights"]
+    lowest = min(point["error"] for point in numbers["sweep"])  # none is good enough: the best one
+    assert next(p for p in numbers["sweep"] if p["threshold"] == numbers["threshold"])["error"] == lowest
+
+
+@pytest.mark.parametrize(("data", "net"), [("mnist", "lenet-300-100"), ("cifar10", "resnet-8")])
+def test_compress_on_larger_pictures(data, net, tmp_path, device):
+    """Random pictures in the files that the real ones come in."""
+    {"mnist": write_mnist, "cifar10": write_cifar10}[data](tmp_path / "data", train=90, test=20)
+    flags = "--data", data, "--net", net, "--data-dir", str(tmp_path / "data"), "--epochs", "1"
+    run("compress.py", tmp_path, device, *flags)
+    rows = json.loads((tmp_path / f"{data}-{net}.json").read_text())["networks"]
+    assert rows[-1]["weights"] < rows[0]["weights"]
 
 
 def torchrun(tmp_path: Path, name: str, epochs: int, *flags: str) -> subprocess.Popen:

@@ -22,7 +22,7 @@ def test_masks_keep_up_to_the_threshold():
     _, guide = pair_with([2.9, 3.1, 8.0])
     mask = vbd.masks(guide)["0.weight"]
     assert mask[0, :4].tolist() == [1, 0, 0, 1]
-    assert mask.shape == (50, 64)
+    assert (mask.shape, mask.dtype) == ((50, 64), guide.median()["0.weight"].dtype)
     assert vbd.masks(guide, threshold=5.0)["0.weight"][0, :4].tolist() == [1, 1, 0, 1]
 
 

@@ -17,7 +17,7 @@ from pyro_vbd.compression.latency import latencies
 from pyro_vbd.compression.report import Report, layer_reports, total_bytes
 from pyro_vbd.compression.sparse_file import save_sparse
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.relevance import masks, network_of, point_network
+from pyro_vbd.relevance import gate_sites, masks, network_of, point_network
 
 __all__ = ["compress"]
 
@@ -55,7 +55,8 @@ def compress(
         inputs: example inputs of the network, where the model has not run in this process.
         keep: patterns of names of modules to leave whole.
         allow_dead: whether a layer may die whole, and its outputs become constant.
-        batch_sizes: for which latencies are measured, some seconds for each; none by ``()``.
+        batch_sizes: for which latencies are measured, against the network with nothing removed and gates multiplied into
+            its weights; some seconds for each; none by ``()``.
 
     Returns:
         The network, in the mode that the model's is in, and the report.
@@ -71,7 +72,7 @@ def compress(
     masked = point_network(model, guide, kept=kept)
     found = cut(masked, inputs, keep=keep, allow_dead=allow_dead)
     of_weights = [mask for mask in kept.values() if mask.dim() > 1]
-    count = sum(float(mask.sum()) for mask in of_weights)
+    count, kept_count = sum(mask.numel() for mask in of_weights), sum(float(mask.sum()) for mask in of_weights)
     with tempfile.TemporaryDirectory() as folder:
         sizes = [save_sparse(found.network, Path(folder) / "network", bits=bits) for bits in (None, 8)]
     report = Report(
@@ -80,9 +81,15 @@ def compress(
         bytes_left=total_bytes(found.network),
         sparse_bytes=sizes[0],
         sparse_bytes_8=sizes[1],
-        mask_ratio=sum(mask.numel() for mask in of_weights) / count if count else math.inf,
-        latency=tuple(latencies(masked, found.network, inputs, batch_sizes)),
+        mask_ratio=count / kept_count if kept_count else math.inf if count else 1.0,
+        latency=tuple(latencies(_without_gates(model, guide, inputs, keep), found.network, inputs, batch_sizes)),
         difference=found.difference,
         stayed=found.stayed,
     )
     return found.network, report
+
+
+def _without_gates(model: Any, guide: VBDGuide, inputs: Any, keep: Sequence[str]) -> nn.Module:
+    """The network with nothing removed, its gates multiplied into the weights: they would make it look slow."""
+    whole = point_network(model, guide)
+    return cut(whole, inputs, keep=keep, allow_dead=True).network if gate_sites(model) else whole

@@ -122,7 +122,7 @@ class Report:
         lines.insert(-1, "-" * len(lines[0]))
         lines += [
             "",
-            f"kept by the masks: 1 in {self.mask_ratio:.1f}; as a sparse file: {self.sparse_bytes:,} bytes, "
+            f"weights kept by the masks: 1 in {self.mask_ratio:.1f}; as a sparse file: {self.sparse_bytes:,} bytes, "
             f"{self.sparse_bytes_8:,} with 8 bits a weight",
         ]
         lines += [
@@ -165,6 +165,7 @@ def layer_reports(
         small = after.get_submodule(name)
         selected = isinstance(small, nn.Sequential) and len(small) > 0 and isinstance(small[0], Select)
         inner = small[1] if selected else small  # type: ignore[index]
+        inner_name = f"{name}.1".removeprefix(".") if selected else name
         left = [p for p in inner.parameters(recurse=False) if p.dim() > 1]
         units_before, units_after = units.get(name, (None, None))
         rows.append(
@@ -176,7 +177,7 @@ def layer_reports(
                 units_before,
                 units_after,
                 work.get(name, 0),
-                work_left.get(name, 0),
+                work_left.get(inner_name, 0),
                 _own_bytes(module),
                 _own_bytes(inner) + (_own_bytes(small[0]) if selected else 0),  # type: ignore[index]
             )
@@ -205,15 +206,9 @@ def multiply_adds(net: nn.Module, inputs: Any) -> dict[str, int]:
     modules = dict(net.named_modules())
     return {
         name: count - sum(counts.get(f"{name}.{child}".removeprefix("."), 0) for child, _ in modules[name].named_children())
-        if not _is_selection(modules[name])
-        else count
         for name, count in counts.items()
         if name in modules
     }
-
-
-def _is_selection(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and len(module) > 0 and isinstance(module[0], Select)
 
 
 def total_bytes(net: nn.Module) -> int:

@@ -18,7 +18,7 @@ def draw_report(report: Report) -> Any:
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import StrMethodFormatter
+        from matplotlib.ticker import FuncFormatter
     except ImportError as error:
         raise ImportError("a figure needs matplotlib: pip install 'pyro-vbd[examples]'") from error
     rows = [row for row in report.layers if row.weights]
@@ -37,19 +37,22 @@ def draw_report(report: Report) -> Any:
     left.set_yticks(range(len(rows)), [row.name for row in rows])
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.grid(axis="x", which="both", alpha=0.3)
-    left.set(xscale="log", xlabel="left, % of what was there", title=f"{report.ratio:.1f} times fewer weights")
+    left.set(xscale="log", xlabel="left, % of what was there", ylabel="layer")
+    left.set_title(f"{report.ratio:.1f} times fewer weights")
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.9 / height), ncols=4, frameon=False)
-    left.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    for set_formatter in (left.xaxis.set_major_formatter, left.xaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else ""))
     if report.latency:
         batches = range(len(report.latency))
-        right.bar(batches, [100.0 * row.after / row.before for row in report.latency], 0.6)
+        bars = [100.0 * row.after / row.before for row in report.latency]
+        right.bar(batches, bars, 0.6)
         right.axhline(100.0, color="grey", linestyle=":")
         for place, row in zip(batches, report.latency, strict=True):
             text = f"{1e3 * row.before:.2g} to {1e3 * row.after:.2g} ms\n{row.speedup:.1f} times as fast"
-            right.annotate(text, (place, 102.0), ha="center", va="bottom", fontsize="small")
+            right.annotate(text, (place, max(100.0, bars[place]) + 2.0), ha="center", va="bottom", fontsize="small")
         right.set_xticks(batches, [f"batch of {row.batch_size}" for row in report.latency])
-        right.set(ylim=(0, 130), xlim=(-0.6, len(report.latency) - 0.4), ylabel="% of the time before")
-        right.set_title("One forward pass")
+        right.set(ylim=(0, 1.15 * max(100.0, *bars) + 15.0), xlim=(-0.6, len(report.latency) - 0.4))
+        right.set(ylabel="% of the time before", title="One forward pass")
     else:
         right.set_axis_off()
     return figure

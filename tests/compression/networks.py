@@ -82,8 +82,11 @@ def dense(draw, inputs: int) -> nn.Sequential:
     for _ in range(draw(st.integers(1, 3))):
         new = draw(st.integers(2, 9))
         branch = nn.Linear(width, new, bias=draw(st.booleans()))
-        kind = draw(st.sampled_from(["plain", "residual", "concatenated"]))
-        if kind == "residual":
+        kind = draw(st.sampled_from(["plain", "residual", "identity", "concatenated"]))
+        if kind == "identity":
+            layers.append(Residual(nn.Sequential(branch, nn.ReLU(), nn.Linear(new, width)), nn.Identity()))
+            new = width
+        elif kind == "residual":
             layers.append(Residual(branch, nn.Linear(width, new)))
         elif kind == "concatenated":
             layers.append(Concatenated(branch, nn.Linear(width, 3)))
@@ -126,9 +129,11 @@ def convolutional(draw, dims: int) -> tuple[nn.Module, Tensor]:
     for _ in range(draw(st.integers(1, 3))):
         new = draw(st.sampled_from([2, 4, 6]))
         body: nn.Module = draw(convolution(dims, width, new))
-        kind = draw(st.sampled_from(["plain", "residual", "concatenated", "depthwise", "excited"]))
+        kind = draw(st.sampled_from(["plain", "residual", "identity", "concatenated", "depthwise", "excited"]))
         conv = {1: nn.Conv1d, 2: nn.Conv2d}[dims]
-        if kind == "residual":
+        if kind == "identity":
+            body, new = Residual(conv(width, width, 3, padding=1), nn.Identity()), width
+        elif kind == "residual":
             body = Residual(conv(width, new, 3, padding=1), nn.Sequential(conv(width, new, 1), norm(new)))
         elif kind == "concatenated":
             body, new = Concatenated(conv(width, new, 1), conv(width, 2, 1)), new + 2

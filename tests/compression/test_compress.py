@@ -1,12 +1,18 @@
 """The whole way: a posterior, a smaller network, a report; and what is refused."""
 
 import copy
+import importlib
 
+import pyro
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
+import models
 import pyro_vbd as vbd
+from tests.compression.networks import Block, Concatenated, Excited, Written, convolutional, dense, tokens
 from tests.compression.pruned import error, trained
 from tests.digits import pair
 
@@ -25,6 +31,18 @@ def test_computes_what_the_posterior_said(device):
     assert report.difference < 1e-5
     assert report.bytes_left < 0.8 * report.bytes
     assert sum(p.numel() for p in small.parameters()) < 0.8 * sum(p.numel() for p in masked.parameters())
+
+
+def test_is_timed_against_the_network_without_gates(device, monkeypatch):
+    model, guide, _, validation = trained(device)
+    timed = []
+    module = importlib.import_module("pyro_vbd.compression.compress")  # as an attribute it is the function
+    monkeypatch.setattr(module, "latencies", lambda before, *_: timed.append(before) or [])
+    vbd.compress(model, guide, 1.0)
+    whole, x = vbd.point_network(model, guide), next(iter(validation))[0]
+    torch.testing.assert_close(timed[0](x), whole(x), rtol=1e-4, atol=1e-4)
+    assert any(isinstance(module, vbd.Gate) for module in whole.modules())
+    assert not any(isinstance(module, vbd.Gate) for module in timed[0].modules())
 
 
 def test_leaves_model_guide_and_random_state(device):
@@ -57,6 +75,78 @@ def test_what_the_papers_unit_priors_remove():
         q.log_var[:40] = 5.0
     _, report = vbd.compress(model, guide, inputs=torch.randn(2, 64), batch_sizes=())
     assert (report.layers[0].units, report.layers[0].units_left) == (50, 10)
+
+
+def test_units_die_under_a_prior_that_they_share():
+    """Two classes that one direction tells apart: of 30 units whose weights share a scale each, few live."""
+    pyro.set_rng_seed(0)
+    x = torch.randn(400, 4)
+    net = nn.Sequential(nn.Linear(4, 30), nn.ReLU(), nn.Linear(30, 2))
+    priors = {"0.weight": vbd.priors.GaussianUniform(per="output"), "2.weight": vbd.priors.GaussianUniform(per="input")}
+    model = vbd.Classifier(net, priors, len(x))
+    guide = vbd.VBDGuide(model, init_log_var=-6.0)
+    batches = vbd.Batches(x, (x[:, 0] > 0).long(), batch_size=100)
+    ramp = vbd.schedules.kl_ramp(5, 20)
+    vbd.fit(model, guide, batches, epochs=60, lr=0.03, kl_schedule=ramp, progress=False)
+    small, report = vbd.compress(model, guide, 0.0, per="unit", batch_sizes=())
+    assert report.layers[0].units_left <= 15
+    assert error(small, batches) < 0.05
+
+
+# --- any network ---------------------------------------------------------------------------------------------------------
+
+
+def goes_the_whole_way(net, x, folder, *, onnx):
+    """From fit to each file and back, without a line for this network; what comes back computes what was cut."""
+    fresh = copy.deepcopy(net)
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=len(x))
+    guide = vbd.VBDGuide(model)
+    y = torch.randint(4, (len(x),))
+    vbd.fit(model, guide, vbd.Batches(x, y, batch_size=len(x)), epochs=2, progress=False)
+    kept = {site: (torch.rand_like(mask) > 0.5).to(mask) for site, mask in vbd.masks(guide).items()}
+    small, report = vbd.compress(model.eval(), guide, kept=kept, inputs=x, allow_dead=True, batch_sizes=())
+    assert report.difference < 1e-5
+    assert report.nonzero < report.weights
+    expected = small(x)
+    vbd.save_sparse(small, folder / "sparse")
+    assert torch.equal(vbd.load_sparse(folder / "sparse", fresh).eval()(x), expected)
+    vbd.save_safetensors(small, folder / "safetensors")
+    assert torch.equal(vbd.load_safetensors(folder / "safetensors", fresh).eval()(x), expected)
+    if onnx:
+        vbd.save_onnx(small, folder / "onnx", x)  # it compares
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(st.data(), st.integers(0, 1000))
+def test_random_networks_go_the_whole_way(tmp_path_factory, data, seed):
+    pytest.importorskip("safetensors")
+    torch.manual_seed(seed)
+    with torch.device("cpu"):
+        rows = dense(7).map(lambda net: (net, torch.randn(3, 7)))
+        net, x = data.draw(st.one_of(rows, convolutional(1), convolutional(2), tokens()))
+        goes_the_whole_way(net, x, tmp_path_factory.mktemp("files"), onnx=False)
+
+
+NETWORKS = {
+    "residual": (lambda: models.resnet(width=4, classes=4), (3, 16, 16)),
+    "gated": (lambda: vbd.add_gates(models.mlp(12, (9, 8), 4)), (12,)),
+    "concatenated, excited": (
+        lambda: nn.Sequential(
+            Concatenated(nn.Conv2d(1, 3, 3), nn.Conv2d(1, 5, 3)), nn.BatchNorm2d(8), nn.ReLU(), Excited(8, 2),
+            nn.MaxPool2d(2), Written(72), nn.Linear(72, 4),
+        ), (1, 8, 8),
+    ),
+    "attention": (lambda: nn.Sequential(Block(8, 2, True), Block(8, 2, False), nn.Flatten(), nn.Linear(40, 4)), (5, 8)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_each_kind_go_the_whole_way(name, tmp_path, device):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("safetensors")
+    make, shape = NETWORKS[name]
+    goes_the_whole_way(make(), torch.randn(6, *shape), tmp_path, onnx=True)
 
 
 def test_lifted_networks_and_modes():

@@ -171,6 +171,20 @@ def test_a_channel_of_a_residual_sum_goes_only_when_dead_on_every_branch():
 
 
 @torch.no_grad()
+def test_a_channel_that_one_branch_needs_for_others_stays_on_both():
+    """The body reads all that the shortcut passes on, so that nothing of the sum can go though parts are not read."""
+    body = nn.Linear(6, 6)
+    net = nn.Sequential(nn.Linear(5, 6), Residual(body, nn.Identity()), nn.Linear(6, 3))
+    net[2].weight[:, [1, 4]] = 0.0
+    x = torch.randn(4, 5)
+    found = cut(net, x)
+    assert (found.units["0"], found.units["1.body"]) == ((6, 6), (6, 6))
+    assert_same_function(net, found.network, x)
+    body.weight[:, [1, 4]] = 0.0  # and now they can
+    assert cut(net, x).units["1.body"] == (6, 4)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("negative", [False, True])
 def test_a_closed_gate_takes_its_channel_and_a_negative_one_does_not_pass_a_maximum(negative):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Gate(4), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3))

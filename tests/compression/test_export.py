@@ -1,3 +1,5 @@
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -69,3 +71,31 @@ def test_a_package_that_is_missing_is_named(package, export, tmp_path, monkeypat
     with pytest.raises(ImportError, match=rf"needs {package}: pip install 'pyro-vbd\[export\]'"):
         export(nn.Linear(3, 3), tmp_path / "net")
     assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from torch import nn
+import pyro_vbd as vbd
+
+whole = Path.write_bytes
+
+def half(path, content):
+    whole(path, content[: len(content) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Path.write_bytes = half
+getattr(vbd, sys.argv[1])(nn.Linear(30, 30), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("export", ["save_sparse", "save_safetensors"])
+def test_an_export_that_is_killed_leaves_the_good_file(export, tmp_path):
+    if export == "save_safetensors":
+        pytest.importorskip("safetensors")
+    path = tmp_path / "net"
+    path.write_bytes(b"good")
+    done = subprocess.run([sys.executable, "-c", KILLED, export, str(path)], check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert path.read_bytes() == b"good"
