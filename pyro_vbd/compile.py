@@ -212,9 +212,7 @@ class CompiledELBO(ELBOModule):
 
     def _gradients_eagerly(self, args: Any, kwargs: Any, check: bool) -> tuple[Tensor, Sequence[str]]:
         with nullcontext() if check else recorded_checks():
-            terms = self.elbo.terms(self.model, self.guide, *args, **kwargs)
-        (-terms.elbo).backward()  # type: ignore[no-untyped-call]
-        return terms.report().detach(), tuple(terms.kl_by_site)
+            return self.elbo.report_and_grads(self.model, self.guide, *args, **kwargs)
 
     # --- what is said about it ---------------------------------------------------------------------------------------
 

@@ -135,5 +135,13 @@ class VBD_ELBO(ELBO):
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
+    def report_and_grads(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, tuple[str, ...]]:
+        """:meth:`ELBOTerms.report` and the names of its sites; gradients of the loss are added to the parameters."""
+        terms = self.terms(model, guide, *args, **kwargs)
+        (-terms.elbo).backward()  # type: ignore[no-untyped-call]
+        return terms.report().detach(), tuple(terms.kl_by_site)
+
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
         return paired_traces(model, guide, args, kwargs, self._estimator_of)

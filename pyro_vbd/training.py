@@ -25,7 +25,7 @@ from pyro_vbd.modes import in_mode
 from pyro_vbd.processes import Processes
 from pyro_vbd.resume import assign, buffers, resume, run_state
 from pyro_vbd.schedules import Schedule, constant
-from pyro_vbd.training_pass import Report, Step, common_step, gradients, one_pass
+from pyro_vbd.training_pass import Report, Step, common_step, one_pass
 from pyro_vbd.training_start import check_arguments, find_parameters, moved
 
 __all__ = ["Fit", "fit"]
@@ -181,7 +181,7 @@ def _way_to_step(
     """How to take a step, and how many steps may pass before their losses are looked at."""
     common = partial(common_step, run, list(parameters.values()), processes)
     if not compile:
-        return partial(common, partial(gradients, run)), 1
+        return partial(common, partial(run.elbo.report_and_grads, run.model, run.guide)), 1
     # one graph: compiling another for the smaller batch at the end of each epoch would take longer than it saves
     compiled = compile_loss(run.elbo(run.model, run.guide), 1, progress)  # type: ignore[arg-type]
     first = run.epoch

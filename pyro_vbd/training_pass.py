@@ -16,7 +16,7 @@ from pyro_vbd.processes import Processes
 if TYPE_CHECKING:
     from pyro_vbd.training import Fit
 
-__all__ = ["Gradients", "Report", "Step", "Totals", "common_step", "gradients", "one_pass"]
+__all__ = ["Gradients", "Report", "Step", "Totals", "common_step", "one_pass"]
 
 #: The report of a batch's terms (:meth:`ELBOTerms.report`) and the names of its sites.
 Report = tuple[Tensor, Sequence[str]]
@@ -132,13 +132,6 @@ def common_step(
     if math.isfinite(report[0].item()):
         run.optimizer.step()
     return report, sites
-
-
-def gradients(run: Fit, *batch: Any) -> Report:
-    """Those of the bound on a batch, added to the parameters."""
-    terms = run.elbo.terms(run.model, run.guide, *batch)
-    (-terms.elbo).backward()  # type: ignore[no-untyped-call]
-    return terms.report().detach(), tuple(terms.kl_by_site)
 
 
 def _diagnosis(run: Fit, report: Tensor, sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any) -> str:
