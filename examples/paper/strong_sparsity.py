@@ -3,12 +3,14 @@
 Against the published protocol (``variational_sparsity``): He's initialisation, which lets fewer weights start as good as
 removed; batches of 200; and two phases. In the first the KL's weight ends above 1, which trades likelihood for weights.
 Then the posterior is frozen at 0 outside the mask, and the weights that are left are trained on, still noisy, under a
-tenth of the KL: they make up for what they paid. Their dropout rates tell which more can go.
+tenth of the KL: they make up for what they paid. Their dropout rates tell which go on top of them for a given ratio.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import torch
 
 import pyro_vbd as vbd
 from examples.paper import bayesian
@@ -18,11 +20,11 @@ from examples.paper.networks import LENETS
 from examples.paper.picking import seconds
 from examples.paper.variational_sparsity import measure
 
-__all__ = ["train"]
+__all__ = ["threshold_of", "train"]
 
 
 def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
-    """Train a LeNet under a prior in two phases; metrics at the threshold of the mask, and at a lower one."""
+    """Train a LeNet under a prior in two phases; metrics at the threshold of the mask, and at a higher ratio."""
     recipe, data = job.recipe, job.data
     model = vbd.Classifier(LENETS[job.cell.size](), prior, num_data=len(data.x))
     guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
@@ -55,7 +57,7 @@ def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
         **shared,
     )
     found: dict[str, Any] = {"error_before": before}
-    for threshold, suffix in ((recipe["threshold"], ""), (recipe["sparser_threshold"], "_sparser")):
+    for threshold, suffix in ((recipe["threshold"], ""), (threshold_of(guide, recipe["sparser_ratio"]), "_sparser")):
         net = vbd.point_network(model, guide, threshold)
         left = {key: value for key, value in measure(net, data.x_test, data.y_test).items() if key != "weights"}
         found.update({f"{key}{suffix}": value for key, value in left.items()})
@@ -64,3 +66,9 @@ def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
     if data.x_val is not None:
         found["picked"] = dict(found)  # of the last epoch: what is left is trained on to the end
     return {**found, "seconds": seconds(removing, refit)}
+
+
+def threshold_of(guide: vbd.VBDGuide, ratio: float) -> float:
+    """The threshold on log alpha that keeps one weight in ``ratio``, of all layers together: those of the least noise."""
+    log_alpha = torch.cat([value.flatten() for value in vbd.relevance(guide).values()])
+    return float(log_alpha.kthvalue(max(1, int(len(log_alpha) / ratio))).values)

@@ -11,6 +11,9 @@ from examples.paper.splits import Splits
 from tests.digits import digits
 
 
+PRIOR = vbd.priors.GaussianUniform()
+
+
 def job(folder, device, held_out, **changes):
     x, y, x_test, y_test = digits(device)
     images = [torch.nn.functional.interpolate(part.view(-1, 1, 8, 8), size=(28, 28)) for part in (x, x_test)]
@@ -22,9 +25,11 @@ def job(folder, device, held_out, **changes):
     return Job(Cell("4-strong", "vbd", "lenet-300-100", 0), {**recipe, **changes}, data, folder)
 
 
-def test_two_thresholds_and_what_the_second_phase_does(tmp_path, device):
-    found = strong_sparsity.train(job(tmp_path, device, held_out=True), vbd.priors.GaussianUniform())
-    assert found["compression_sparser"] > found["compression"] > 1.5
+def test_two_ratios_and_what_the_second_phase_does(tmp_path, device):
+    chosen = job(tmp_path, device, held_out=True, sparser_ratio=400.0)
+    found = strong_sparsity.train(chosen, PRIOR)
+    assert 400.0 > found["compression"] > 1.5
+    assert found["compression_sparser"] == pytest.approx(400.0, rel=2e-3)
     assert found["error"] < 20.0
     assert found["error"] < found["error_before"]
     assert found["picked"]["error"] == found["error"]
@@ -37,7 +42,7 @@ def test_the_kl_goes_past_the_bound(tmp_path, device):
     for name, last in (("bound", 1.0), ("more", 3.0)):
         torch.manual_seed(0)
         chosen = job(tmp_path / name, device, held_out=False, kl=[[1, 0.0], [3, 1.0], [5, last]])
-        found = strong_sparsity.train(chosen, vbd.priors.GaussianUniform())
+        found = strong_sparsity.train(chosen, PRIOR)
         assert "picked" not in found  # nothing is held out
         ratios.append(found["compression"])
     assert ratios[1] > 1.2 * ratios[0]
@@ -48,7 +53,7 @@ def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, s
     def run(where):
         pyro.set_rng_seed(0)
         chosen = job(tmp_path / where, device, held_out=False, epochs=4, refit=0.5)
-        found = strong_sparsity.train(chosen, vbd.priors.GaussianUniform())
+        found = strong_sparsity.train(chosen, PRIOR)
         return {key: value for key, value in found.items() if key != "seconds"}
 
     whole, made = run("whole"), []
@@ -65,3 +70,17 @@ def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, s
             run("stopped")
     assert made[-1] == ("fit.ckpt" if saves == 1 else "refit.ckpt")
     assert run("stopped") == whole
+
+
+def test_the_threshold_of_a_ratio_keeps_the_least_noisy_weights_of_all_layers():
+    model = vbd.Classifier(torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.Linear(20, 5)), PRIOR, num_data=1)
+    guide = vbd.VBDGuide(model)
+    with torch.no_grad():
+        for name, parameter in guide.named_parameters():
+            if name.endswith("log_var"):
+                parameter.normal_()
+    kept = vbd.masks(guide, strong_sparsity.threshold_of(guide, 7.0))
+    inside = torch.cat([value[kept[site] == 1] for site, value in guide.log_alpha().items()])
+    outside = torch.cat([value[kept[site] == 0] for site, value in guide.log_alpha().items()])
+    assert len(inside) == 300 // 7
+    assert inside.max() < outside.min()
