@@ -10,7 +10,6 @@ from examples.paper.cell import Cell, Job
 from examples.paper.splits import Splits
 from tests.digits import digits
 
-
 PRIOR = vbd.priors.GaussianUniform()
 
 
