@@ -156,8 +156,8 @@ TABLES = [
             "compression_sparser": Column("weights / weights left, at a ratio of 82", 1),
         },
         "In the first 200 epochs the KL weight rises from 1 at epoch 20 to 1.5 at epoch 100, and weights with log alpha > "
-        "3 go; in the last 15 those that are left are trained on under a KL weight of 0.1. For the ratio of 82 those "
-        "of them with the largest log alpha go too. The settings were chosen by the error of variational Bayesian dropout on "
+        "3 go; in the last 15 those that are left are trained on under a KL weight of 0.1. For the ratio of 82 those of "
+        "them with the largest log alpha go too. The settings were chosen by the error of variational Bayesian dropout on "
         "held-out data, and the ratio by the paper's, 81.",
     ),
 ]
