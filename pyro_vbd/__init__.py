@@ -1,15 +1,10 @@
 """Variational Bayesian dropout with hierarchical priors, for Pyro: sparse and calibrated Bayesian neural networks."""
 
-from pyro_vbd import monitors as monitors
 from pyro_vbd import noise as noise
 from pyro_vbd import priors as priors
-from pyro_vbd import schedules as schedules
 from pyro_vbd.arviz import to_arviz as to_arviz
-from pyro_vbd.batches import Batches as Batches
-from pyro_vbd.checkpoint import load_checkpoint as load_checkpoint
-from pyro_vbd.checkpoint import save_checkpoint as save_checkpoint
-from pyro_vbd.compile import CompiledELBO as CompiledELBO
-from pyro_vbd.compile import compile as compile
+from pyro_vbd.compiling.compiled_elbo import CompiledELBO as CompiledELBO
+from pyro_vbd.compiling.compiled_elbo import compile as compile
 from pyro_vbd.compression import compress as compress
 from pyro_vbd.compression import cut as cut
 from pyro_vbd.compression import fine_tune as fine_tune
@@ -22,11 +17,9 @@ from pyro_vbd.compression import save_sparse as save_sparse
 from pyro_vbd.compression import sweep as sweep
 from pyro_vbd.elbo import VBD_ELBO as VBD_ELBO
 from pyro_vbd.elbo import ELBOTerms as ELBOTerms
-from pyro_vbd.evaluation import negative_log_likelihood as negative_log_likelihood
+from pyro_vbd.estimators.local_reparam import LocalReparam as LocalReparam
 from pyro_vbd.guide import VBDGuide as VBDGuide
 from pyro_vbd.likelihoods import GaussianLikelihood as GaussianLikelihood
-from pyro_vbd.local_reparam import LocalReparam as LocalReparam
-from pyro_vbd.members import fit_members as fit_members
 from pyro_vbd.network import lift as lift
 from pyro_vbd.noise import Gate as Gate
 from pyro_vbd.noise import HeadwiseAttention as HeadwiseAttention
@@ -40,8 +33,15 @@ from pyro_vbd.relevance import signal_to_noise as signal_to_noise
 from pyro_vbd.relevance import sparsity as sparsity
 from pyro_vbd.supervised import Classifier as Classifier
 from pyro_vbd.supervised import Regressor as Regressor
-from pyro_vbd.training import Fit as Fit
-from pyro_vbd.training import fit as fit
+from pyro_vbd.training import monitors as monitors
+from pyro_vbd.training import schedules as schedules
+from pyro_vbd.training.batches import Batches as Batches
+from pyro_vbd.training.checkpoint import load_checkpoint as load_checkpoint
+from pyro_vbd.training.checkpoint import save_checkpoint as save_checkpoint
+from pyro_vbd.training.evaluation import negative_log_likelihood as negative_log_likelihood
+from pyro_vbd.training.loop import Fit as Fit
+from pyro_vbd.training.loop import fit as fit
+from pyro_vbd.training.members import fit_members as fit_members
 from pyro_vbd.version import __version__ as __version__
 
 __all__ = [

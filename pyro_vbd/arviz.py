@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pyro_vbd.dimension_names import dimension_names
-from pyro_vbd.draw_arrays import BY_DATUM, BY_DRAW, draw_arrays
-from pyro_vbd.draw_runs import DrawRuns, all_data, draw_runs
-from pyro_vbd.hierarchy import find_hierarchy
+from pyro_vbd.draws.arrays import BY_DATUM, BY_DRAW, draw_arrays
+from pyro_vbd.draws.dimension_names import dimension_names
+from pyro_vbd.draws.runs import DrawRuns, all_data, draw_runs
+from pyro_vbd.posterior.hierarchy import find_hierarchy
 from pyro_vbd.prototype import untouched
 from pyro_vbd.version import __version__
 

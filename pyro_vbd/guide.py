@@ -18,15 +18,14 @@ from torch.distributions import constraints
 
 from pyro_vbd.broadcasting import broadcasting_faults, open_draws_plate
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.hierarchy import find_hierarchy
-from pyro_vbd.initial_values import matching_scale, prior_centre, small_random
-from pyro_vbd.optimal_scale import OptimalScale
 from pyro_vbd.parameters import unique_label
-from pyro_vbd.posteriors import MeanFieldNormal
-from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
-from pyro_vbd.scale_choice import choose_rules, scale_rule_of
-from pyro_vbd.scale_factors import Weight
-from pyro_vbd.site_posteriors import (
+from pyro_vbd.posterior.hierarchy import find_hierarchy
+from pyro_vbd.posterior.initial_values import matching_scale, prior_centre, small_random
+from pyro_vbd.posterior.mean_field import MeanFieldNormal
+from pyro_vbd.posterior.optimal_scale import OptimalScale
+from pyro_vbd.posterior.scale_choice import choose_rules, scale_rule_of
+from pyro_vbd.posterior.scale_factors import Weight
+from pyro_vbd.posterior.site_posteriors import (
     FreePosterior,
     GaussianPosterior,
     PointPosterior,
@@ -34,6 +33,7 @@ from pyro_vbd.site_posteriors import (
     dropout_rate,
     safe_log_var,
 )
+from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
 
 __all__ = ["VBDGuide"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import register_kl
 
 from pyro_vbd.distributions import CentredNormal
-from pyro_vbd.posteriors import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
+from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
 
 __all__ = ["collapsed", "excess"]

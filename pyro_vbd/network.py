@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
-from pyro_vbd.gaussian_tensor import GaussianTensor
+from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import is_input_first

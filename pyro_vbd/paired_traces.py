@@ -16,12 +16,12 @@ from pyro.poutine.messenger import unwrap
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
 
-from pyro_vbd.exact_scale import CollapsedScales
-from pyro_vbd.flipout import FlipoutTensor
-from pyro_vbd.gaussian_tensor import GaussianTensor
+from pyro_vbd.estimators.flipout import FlipoutTensor
+from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
+from pyro_vbd.estimators.local_reparam import LocalReparam
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.local_reparam import LocalReparam
 from pyro_vbd.parameters import SampleTrace
+from pyro_vbd.posterior.exact_scale import CollapsedScales
 from pyro_vbd.prototype import latent_sites, sample_sites
 
 __all__ = ["check_pair", "estimator_by_site", "paired_traces"]

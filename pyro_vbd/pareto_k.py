@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pyro_vbd.arviz import import_arviz
-from pyro_vbd.draw_arrays import draw_arrays
-from pyro_vbd.draw_runs import all_data, draw_runs
+from pyro_vbd.draws.arrays import draw_arrays
+from pyro_vbd.draws.runs import all_data, draw_runs
 
 __all__ = ["pareto_k"]
 

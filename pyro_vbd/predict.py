@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
+from pyro_vbd.draws.targets import TargetDraws, is_of_classes
 from pyro_vbd.modes import in_mode
-from pyro_vbd.target_draws import TargetDraws, is_of_classes
 
 __all__ = ["ClassPrediction", "ValuePrediction", "predict"]
 

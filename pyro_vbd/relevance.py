@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.noise.gate import Gate
-from pyro_vbd.posteriors import MeanFieldNormal
+from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.supervised import SupervisedModel
 
 __all__ = ["gate_sites", "masks", "network_of", "point_network", "relevance", "signal_to_noise", "sparsity"]

@@ -13,8 +13,8 @@ from torch.distributions import kl_divergence
 
 import pyro_vbd.kl  # noqa: F401  (registers the closed forms)
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.exact_scale import ExactScale
-from pyro_vbd.gaussian_tensor import drawn
+from pyro_vbd.estimators.gaussian_tensor import drawn
+from pyro_vbd.posterior.exact_scale import ExactScale
 from pyro_vbd.prototype import latent_sites
 
 __all__ = ["site_kls"]
@@ -24,9 +24,9 @@ def site_kls(model_trace: poutine.Trace, guide_trace: poutine.Trace, hyperprior_
     """KL(q || p) of every latent, summed over its elements, by site. A site that contributes nothing is left out.
 
     A delta contributes minus the prior's log density at its point, an exact posterior of a scale what its bound has beyond
-    the KL of the weights (:attr:`~pyro_vbd.exact_scale.ExactScale.remainder`). Under a uniform prior a delta's is the
-    constant log(b - a), counted only if ``hyperprior_constant``. A latent of the guide alone (auxiliary) contributes its
-    log density.
+    the KL of the weights (:attr:`~pyro_vbd.posterior.exact_scale.ExactScale.remainder`). Under a uniform prior a
+    delta's is the constant log(b - a), counted only if ``hyperprior_constant``. A latent of the guide alone (auxiliary)
+    contributes its log density.
 
     Raises:
         ValueError: where a handler scales or masks a site in the model or in the guide alone.

@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.distributions import biject_to, kl_divergence
 
 from pyro_vbd.distributions import base_distribution, map_tensors
+from pyro_vbd.distributions.quadrature import grid
 from pyro_vbd.elbo import VBD_ELBO
-from pyro_vbd.exact_scale import ExactScale
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.optimal_scale import OptimalScale
+from pyro_vbd.posterior.exact_scale import ExactScale
+from pyro_vbd.posterior.optimal_scale import OptimalScale
+from pyro_vbd.posterior.scale_factors import Factor, Weight
+from pyro_vbd.posterior.site_posteriors import GaussianPosterior
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import SHARING
-from pyro_vbd.quadrature import grid
-from pyro_vbd.scale_factors import Factor, Weight
-from pyro_vbd.site_posteriors import GaussianPosterior
 
 __all__ = ["CHECKS", "check_prior"]
 

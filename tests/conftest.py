@@ -43,7 +43,7 @@ def _fresh_pyro(device: torch.device):
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch):
     """Compiled steps run as traced graphs: what Inductor does to them takes seconds for each."""
-    monkeypatch.setattr("pyro_vbd.compiled_step.machine_code", lambda graph, *_: graph)
+    monkeypatch.setattr("pyro_vbd.compiling.compiled_step.machine_code", lambda graph, *_: graph)
 
 
 @pytest.fixture

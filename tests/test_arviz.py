@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.draw_runs import draw_runs
+from pyro_vbd.draws.runs import draw_runs
 from tests.digits import classifier, digits
 from tests.linear_model import NOISE, data, exact_pair, log_evidence, make_model
 

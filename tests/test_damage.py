@@ -18,7 +18,7 @@ from torch import nn
 import pyro_vbd as vbd
 from examples.paper.results import Results
 from examples.reporting import write
-from pyro_vbd.checkpoint import previous_of
+from pyro_vbd.training.checkpoint import previous_of
 from pyro_vbd.whole_file import checksum
 from tests.digits import pair
 from tests.paper.toy import cell

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from pyro_vbd.distributions import CentredNormal
 from pyro_vbd.kl import collapsed, excess
-from pyro_vbd.posteriors import AdditiveNormal, MultiplicativeNormal
+from pyro_vbd.posterior.mean_field import AdditiveNormal, MultiplicativeNormal
 from pyro_vbd.priors.gaussian_uniform import clipped_second_moment
 
 EXACT = {"rtol": 1e-8, "atol": 1e-8}

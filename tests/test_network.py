@@ -11,7 +11,7 @@ from pyro.infer import Predictive
 from torch import Tensor, nn
 
 import pyro_vbd as vbd
-from pyro_vbd.local_reparam import LocalReparam
+from pyro_vbd.estimators.local_reparam import LocalReparam
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.paired_traces import estimator_by_site, paired_traces
 

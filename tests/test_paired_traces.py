@@ -8,7 +8,7 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 import pyro_vbd as vbd
-from pyro_vbd.gaussian_tensor import GaussianTensor
+from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.paired_traces import check_pair, estimator_by_site, paired_traces
 
 

@@ -10,7 +10,7 @@ from pyro.nn import PyroModule
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.local_reparam import LocalReparam
+from pyro_vbd.estimators.local_reparam import LocalReparam
 from pyro_vbd.parameters import LocalParameters, SampleTrace, announce, announced, captured_parameters, unique_label
 
 

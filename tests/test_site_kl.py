@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from pyro_vbd.gaussian_tensor import GaussianTensor
-from pyro_vbd.posteriors import AdditiveNormal
+from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
+from pyro_vbd.posterior.mean_field import AdditiveNormal
 from pyro_vbd.site_kl import site_kls
 
 

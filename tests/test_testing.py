@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence, register_kl
 
-from pyro_vbd import positive, testing
-from pyro_vbd.posteriors import AdditiveNormal
+from pyro_vbd import testing
+from pyro_vbd.distributions import positive
+from pyro_vbd.posterior.mean_field import AdditiveNormal
 from pyro_vbd.priors import (
     Gaussian,
     HalfNormal,

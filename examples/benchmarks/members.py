@@ -19,7 +19,7 @@ import pyro_vbd as vbd
 from examples.benchmarks.contenders import Step, adam
 from examples.benchmarks.problems import NETS, Problem, dense, problem
 from examples.benchmarks.timing import interleaved, machine
-from pyro_vbd.member_steps import MemberSteps
+from pyro_vbd.training.member_steps import MemberSteps
 
 
 def run_of(timed: Problem) -> tuple[vbd.Fit, list[torch.Tensor]]:

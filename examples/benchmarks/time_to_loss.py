@@ -31,7 +31,7 @@ from examples.benchmarks.timing import machine, wait
 from examples.data import LOADERS, Split, load
 from examples.reporting import spread, write
 from models import lenet_5_caffe, mlp
-from pyro_vbd.evaluation import negative_log_likelihood
+from pyro_vbd.training.evaluation import negative_log_likelihood
 
 #: By the name that is printed: what VBD_ELBO takes.
 ESTIMATORS: dict[str, Any] = {

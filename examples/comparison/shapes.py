@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.posteriors import AdditiveNormal
+from pyro_vbd.posterior.mean_field import AdditiveNormal
 from pyro_vbd.priors import Prior
 
 __all__ = ["Scales", "log_marginal", "penalty", "scales", "shrinkage"]

@@ -11,7 +11,7 @@ from torch import nn
 import pyro_vbd as vbd
 from examples.paper.cell import Job
 from examples.paper.picking import Measure, measured
-from pyro_vbd.schedules import Schedule, constant
+from pyro_vbd.training.schedules import Schedule, constant
 
 __all__ = ["set_log_var", "train"]
 

@@ -21,7 +21,7 @@ from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
 from examples.paper.structured_vbd import measure
 from pyro_vbd import noise
-from pyro_vbd.schedules import linear_decay
+from pyro_vbd.training.schedules import linear_decay
 
 __all__ = ["train"]
 

@@ -10,7 +10,7 @@ from examples.paper.picking import Measure, metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
 from examples.paper.variational_sparsity import measure
-from pyro_vbd.schedules import linear_decay
+from pyro_vbd.training.schedules import linear_decay
 
 __all__ = ["train"]
 

@@ -15,7 +15,7 @@ from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
 from pyro_vbd import noise
-from pyro_vbd.schedules import linear_decay
+from pyro_vbd.training.schedules import linear_decay
 
 __all__ = ["NOISES", "limit_norms", "measure", "train", "with_noise"]
 

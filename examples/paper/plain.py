@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from examples.paper.cell import Job
 from examples.paper.picking import Measure, measured
-from pyro_vbd.checkpoint import previous_of
 from pyro_vbd.random_state import get_random_state, set_random_state
-from pyro_vbd.schedules import Schedule, constant
+from pyro_vbd.training.checkpoint import previous_of
+from pyro_vbd.training.schedules import Schedule, constant
 
 __all__ = ["adam", "cross_entropy", "train"]
 

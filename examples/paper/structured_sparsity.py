@@ -20,7 +20,7 @@ from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
 from examples.paper.structured_vbd import measure
-from pyro_vbd.schedules import linear_decay
+from pyro_vbd.training.schedules import linear_decay
 
 __all__ = ["keep_zeros", "shrink", "shrink_groups", "train"]
 

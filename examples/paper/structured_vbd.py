@@ -20,7 +20,7 @@ from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
 from pyro_vbd.noise import Gate
-from pyro_vbd.schedules import linear_decay
+from pyro_vbd.training.schedules import linear_decay
 
 __all__ = ["gate_weights", "measure", "train"]
 

@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 from tqdm import tqdm
 
 from pyro_vbd.modes import in_mode
-from pyro_vbd.schedules import Schedule, linear_decay
+from pyro_vbd.training.schedules import Schedule, linear_decay
 
 __all__ = ["fine_tune", "zero_masks"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pyro_vbd.guide import VBDGuide, _key
-from pyro_vbd.posteriors import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
-from pyro_vbd.site_posteriors import GaussianPosterior, SitePosterior
+from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
+from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior
 
 __all__ = ["MaskedPosterior", "restrict"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyro_vbd.gaussian_tensor import GaussianTensor
+from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.noise.gaussian import checked_rate
 
 __all__ = ["GaussianDropout"]

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_vbd import positive
+from pyro_vbd.distributions import positive
+from pyro_vbd.distributions.truncated import Truncated
 from pyro_vbd.priors.floor import check_floor
 from pyro_vbd.priors.hyperparameter import Hyperparameter
 from pyro_vbd.priors.optimum import register_optimum
@@ -61,7 +62,7 @@ class BetaPrime(HierarchicalPrior):
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> Any:
         a, b = hyperparameters["concentration1"], hyperparameters["concentration0"]
         density = positive.BetaPrime(a, b, hyperparameters["scale"].square(), validate_args=False)
-        return density if self.floor is None else positive.Truncated(density, like.new_full((), self.floor))
+        return density if self.floor is None else Truncated(density, like.new_full((), self.floor))
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), **({} if self.floor is None else {"floor": self.floor})}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vbd.positive import Truncated
+from pyro_vbd.distributions.truncated import Truncated
 from pyro_vbd.priors.hyperparameter import Hyperparameter, check_number
 from pyro_vbd.priors.optimum import find_optimum, register_optimum
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_vbd import positive
+from pyro_vbd.distributions import positive
 from pyro_vbd.priors.evidence import register_evidence
 from pyro_vbd.priors.hyperparameter import Hyperparameter, is_number
 from pyro_vbd.priors.optimum import register_optimum

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_vbd import positive
+from pyro_vbd.distributions import positive
 from pyro_vbd.priors.hyperparameter import Hyperparameter
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior

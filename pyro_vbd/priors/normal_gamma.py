@@ -7,7 +7,7 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor
 
-from pyro_vbd.positive import Truncated
+from pyro_vbd.distributions.truncated import Truncated
 from pyro_vbd.priors.floor import check_floor
 from pyro_vbd.priors.hyperparameter import Hyperparameter
 from pyro_vbd.priors.optimum import register_optimum

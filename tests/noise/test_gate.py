@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.gaussian_tensor import GaussianTensor
+from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.selection import select
 
 

@@ -183,7 +183,7 @@ def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, 
 
     with monkeypatch.context() as patch:
         patch.setattr("pyro_vbd.save_checkpoint", stop_after)
-        patch.setattr("pyro_vbd.training.save_checkpoint", stop_after)
+        patch.setattr("pyro_vbd.training.loop.save_checkpoint", stop_after)
         with pytest.raises(KeyboardInterrupt):
             run("stopped")
     assert run("stopped") == whole

@@ -64,7 +64,7 @@ def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, s
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyro_vbd.training.save_checkpoint", stop_after)
+        patch.setattr("pyro_vbd.training.loop.save_checkpoint", stop_after)
         with pytest.raises(KeyboardInterrupt):
             run("stopped")
     assert made[-1] == ("fit.ckpt" if saves == 1 else "refit.ckpt")

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 import pyro_vbd as vbd
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.exact_scale import ExactScale
+from pyro_vbd.posterior.exact_scale import ExactScale
 from pyro_vbd.priors import Learned, find_evidence, find_optimum
 from pyro_vbd.testing import check_prior
 

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
-from pyro_vbd.positive import Truncated
+from pyro_vbd.distributions.truncated import Truncated
 from pyro_vbd.priors import BetaPrime, Learned, NormalGamma, find_optimum
 from pyro_vbd.priors.floor import check_floor, truncated_variance
 from pyro_vbd.priors.normal_gamma import gamma_variance

@@ -9,7 +9,7 @@ from torch.distributions import kl_divergence
 from torch.testing import assert_close
 
 from pyro_vbd.distributions import CentredNormal, base_distribution
-from pyro_vbd.posteriors import AdditiveNormal
+from pyro_vbd.posterior.mean_field import AdditiveNormal
 from pyro_vbd.priors import Gaussian
 
 

@@ -15,7 +15,7 @@ from torch.distributions import constraints, kl_divergence
 from torch.testing import assert_close
 
 from pyro_vbd.kl import collapsed
-from pyro_vbd.posteriors import AdditiveNormal, MultiplicativeNormal
+from pyro_vbd.posterior.mean_field import AdditiveNormal, MultiplicativeNormal
 from pyro_vbd.priors import ImproperLogUniform, LogUniform, kingma, molchanov
 
 LIMIT = 0.5 * (0.5772156649015329 + math.log(2))

@@ -1,0 +1,1 @@
+"""Models run under many draws of a guide: for predictions, densities and ArviZ."""

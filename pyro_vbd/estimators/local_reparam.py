@@ -1,0 +1,54 @@
+"""Local reparameterisation as an effect: inside it, Gaussian latents are Gaussian tensors instead of draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro.distributions.distribution import Distribution
+from pyro.poutine.messenger import Messenger
+from torch.distributions import Independent
+
+from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
+from pyro_vbd.posterior.mean_field import MeanFieldNormal
+
+__all__ = ["LocalReparam"]
+
+
+class LocalReparam(Messenger):
+    """Gives the sites of a guide that are Gaussian in closed form as Gaussian tensors.
+
+    Enter it around the run of the guide, and let the model replay what came out. Linear maps then sample their outputs
+    instead of the weights; the expectation of a loss is the same wherever a datum meets each weight once.
+
+    Args:
+        where: which sites, by name. All by default.
+        kind: the tensor that they become.
+
+    Note:
+        A convolution, a sequence, a recurrence or a tied weight meets a weight more than once for one datum. Local noise is
+        independent at each meeting: each output keeps its mean and its variance, their joint distribution is another one.
+        What multiplies a weight is taken for data, unless it is a parameter or a weight itself: for a weight that a
+        constant matrix multiplies before it meets the data, ``x @ (P @ w)``, sample the weight.
+    """
+
+    def __init__(
+        self, where: Callable[[str], bool] = lambda name: True, kind: type[GaussianTensor] = GaussianTensor
+    ) -> None:
+        super().__init__()
+        self._where, self._kind = where, kind
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or msg["value"] is not None or not self._where(msg["name"]):
+            return
+        posterior = gaussian_part(msg["fn"])
+        if posterior is not None:
+            msg["value"] = self._kind(posterior.loc, posterior.variance)
+            msg["done"] = True
+
+
+def gaussian_part(fn: Distribution) -> MeanFieldNormal | None:
+    """The elementwise Gaussian behind a site's distribution, or None."""
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn if isinstance(fn, MeanFieldNormal) else None

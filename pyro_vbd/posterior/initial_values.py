@@ -1,0 +1,52 @@
+"""Where the posterior of a latent starts when nothing else is said: from its prior, or from the weights that it scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_vbd.distributions import base_distribution
+from pyro_vbd.posterior.hierarchy import Hierarchy
+from pyro_vbd.posterior.mean_field import MeanFieldNormal
+
+__all__ = ["matching_scale", "prior_centre", "small_random"]
+
+
+def small_random(node: Mapping[str, Any]) -> Tensor:
+    """Random means for a weight without any: Glorot's scale, which does not depend on which dimension is the input."""
+    value = node["value"].detach()
+    fans = [value.size(0), value.numel() // value.size(0)] if value.dim() > 1 and value.numel() else [value.numel()]
+    return torch.randn_like(value) * math.sqrt(len(fans) / max(sum(fans), 1)) * (1.0 if len(fans) > 1 else 0.1)
+
+
+@torch.no_grad()
+def prior_centre(node: Mapping[str, Any]) -> Tensor:
+    """The median of prior draws (of vectors, their mean): inside the support, and finite for heavy tails."""
+    if "init" in node["infer"]:
+        return node["infer"]["init"]  # type: ignore[no-any-return]
+    try:
+        with torch.random.fork_rng():
+            draws = torch.stack([node["fn"].sample() for _ in range(15)])
+    except NotImplementedError:  # an improper prior
+        return node["value"].detach()  # type: ignore[no-any-return]
+    return draws.mean(0) if base_distribution(node["fn"]).event_shape else draws.median(0).values
+
+
+@torch.no_grad()
+def matching_scale(node: Mapping[str, Any], hierarchy: Hierarchy, weights: Mapping[str, MeanFieldNormal]) -> Tensor:
+    """Where a learned gamma starts: the scale that the weights' means and variances have now, shared among the factors."""
+    site, shape = node["name"], node["value"].shape
+    estimates = []
+    for weight in hierarchy.acted_on(site):
+        factor = weight.factor(site)
+        mean_square = factor.total(weights[weight.site].second_moment / weight.constant.square())
+        mean_square = mean_square / factor.total(torch.ones(weight.shape).to(mean_square))
+        estimates.append(factor.of_variance(mean_square.pow(1.0 / len(weight.factors))))
+    value = torch.stack(estimates).mean(0).reshape(shape)
+    support = node["fn"].support
+    inside = torch.distributions.biject_to(support)(torch.distributions.biject_to(support).inv(value))
+    return torch.where(inside.isfinite() & support.check(value), value, prior_centre(node))

@@ -1,0 +1,78 @@
+"""What happens to a run at the end of an epoch: validation, the best parameters so far, and callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from pyro_vbd.training.evaluation import summed_negative_log_likelihood
+from pyro_vbd.training.processes import Processes
+from pyro_vbd.training.resume import buffers
+
+if TYPE_CHECKING:
+    from pyro_vbd.training.loop import Fit
+
+__all__ = ["end_epoch"]
+
+
+def end_epoch(
+    run: Fit,
+    record: dict[str, Any],
+    parameters: dict[str, Tensor],
+    best: dict[str, Tensor],
+    held_out: Iterable[Any] | None,
+    patience: int | None,
+    callbacks: Sequence[Callable[[Fit], Any]],
+    processes: Processes,
+) -> dict[str, Tensor]:
+    """Count an epoch and complete its record; the best parameters and buffers so far.
+
+    Args:
+        run: its ``stop`` is set after ``patience`` epochs without a lower validation loss.
+        record: of the pass through the data.
+        parameters: by name.
+        best: those of earlier epochs, by name.
+        held_out: this process's batches for validation, if there is any.
+        patience: epochs, if the run is to stop early.
+        callbacks: functions of the run, which may add to the record.
+        processes: all that take part.
+
+    Raises:
+        ValueError: for validation data without a batch, or a callback's entry of a name that the record has.
+    """
+    run.epoch += 1
+    run.history.append(record)
+    if held_out is not None:
+        record["validation"] = _mean_loss(run, held_out, processes)
+        best = _keep_best(run, parameters, best, patience)
+    for callback in callbacks:
+        _add(record, callback(run))
+    return best
+
+
+def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:
+    """The validation loss over the data of all processes."""
+    total, count = processes.total(*summed_negative_log_likelihood(run.model, run.guide, batches))
+    if not count:
+        raise ValueError("the validation data gave no batch: pass a data set that is not empty")
+    return total / count
+
+
+def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:
+    losses = [record["validation"] for record in run.history]
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    if lowest == len(losses) - 1:
+        run.best_epoch = lowest
+        best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
+    run.stop = run.stop or (patience is not None and len(losses) - 1 - lowest >= patience)
+    return best
+
+
+def _add(record: dict[str, Any], added: Any) -> None:
+    """Put what a callback returns into the record, if it is a dict."""
+    if isinstance(added, dict):
+        if taken := sorted(added.keys() & record.keys()):
+            raise ValueError(f"a callback returns {taken}, which the record holds already: give them other names")
+        record.update(added)

@@ -1,0 +1,61 @@
+"""What has to be known before a run begins: that its arguments make sense, where its batches lie, what it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from pyro_vbd.elbo import VBD_ELBO
+from pyro_vbd.guide import VBDGuide
+from pyro_vbd.parameters import captured_parameters
+from pyro_vbd.prototype import untouched
+from pyro_vbd.training.processes import Processes
+
+__all__ = ["check_arguments", "find_parameters", "moved"]
+
+
+def check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
+    """Refuse numbers of epochs that make no sense.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs} trains nothing: use 1 or more")
+    if patience is not None and validation is None:
+        raise ValueError(f"patience={patience} needs a validation loss to watch: pass validation=")
+    if patience is not None and patience < 1:
+        raise ValueError(f"patience={patience} stops before the first epoch: use 1 or more")
+
+
+def find_parameters(
+    model: Any, guide: VBDGuide, elbo: VBD_ELBO, data: Iterable[Any], device: Any, processes: Processes
+) -> dict[str, Tensor]:
+    """Every leaf that the loss depends on, by name, found by one run that leaves no trace."""
+    with untouched(model):
+        try:
+            batch = next(iter(moved(processes.share(data, 0), device)))
+        except StopIteration:
+            raise ValueError("the data gave no batch: pass a data set that is not empty") from None
+        guide(*batch)  # a guide that has not met the data yet makes its parameters here
+        with captured_parameters() as named:
+            elbo.loss(model, guide, *batch)
+        processes.check_plates(model, guide, batch)
+    found: dict[str, Tensor] = {}
+    for label, part in (("model", model), ("guide", guide)):
+        if isinstance(part, nn.Module):
+            found.update({f"{label}.{n}": p for n, p in part.named_parameters()})
+    # the names of a module's parameters are the same in the next process; those of announced ones need not be
+    known = {id(value) for value in found.values()}
+    found.update({name: value for name, value in named.items() if id(value) not in known})
+    return {name: value for name, value in found.items() if value.requires_grad}
+
+
+def moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:
+    """Batches as tuples of positional arguments, on the device."""
+    for batch in data:
+        batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+        yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch) if device is not None else batch

@@ -1,0 +1,76 @@
+import copy
+
+import pyro
+import pytest
+import torch
+from torch import nn
+
+from pyro_vbd.compiling.graph_key import Holdings, flat_inputs, input_key, obstacle
+
+
+def net():
+    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Dropout(0.1))
+
+
+def test_of_what_modules_hold_a_key_changes_with_numbers_and_not_with_the_values_of_tensors():
+    held = net()
+    holdings = Holdings((held,))
+    before = holdings.key()
+    with torch.no_grad():
+        held[0].weight.mul_(2)
+        held[1].running_mean.add_(1)
+    assert holdings.key() == before
+    changes = [
+        lambda m: setattr(m[2], "p", 0.5), lambda m: m.eval(), lambda m: m[0].weight.requires_grad_(False),
+        lambda m: setattr(m[1], "eps", 1.0),
+    ]  # fmt: skip
+    for change in changes:
+        other = copy.deepcopy(held)
+        holdings = Holdings((other,))
+        before = holdings.key()
+        change(other)
+        assert holdings.key() != before
+        assert not holdings.have_moved()
+
+
+def test_tensors_that_have_been_replaced_have_moved():
+    held = net()
+    holdings = Holdings((held,))
+    assert holdings
+    assert not holdings.have_moved()
+    held[0].bias = nn.Parameter(torch.zeros(2))
+    assert holdings.have_moved()
+
+
+def test_the_parameters_of_statements_are_among_them():
+    pyro.param("a", torch.ones(()))
+    (leaf,) = (leaf for _, leaf in pyro.get_param_store().named_parameters())
+    assert not Holdings((), [])
+    holdings = Holdings((), [leaf])
+    assert holdings
+    assert not holdings.have_moved()
+    pyro.clear_param_store()
+    assert holdings.have_moved()
+
+
+def test_inputs_count_by_shape_and_numbers_by_value():
+    def key(*args, **kwargs):
+        return input_key(*flat_inputs(args, kwargs))
+
+    x = torch.zeros(4, 3)
+    assert key(x, x) == key(x + 1, x)
+    others = [
+        key(x), key(x[:2], x), key(x.double(), x), key(x.t().contiguous().t(), x), key((x, x)), key(x, y=x), key(x, x, 1),
+        key(x, x, 2),
+    ]  # fmt: skip
+    assert len({key(x, x), *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "reason"), [(torch.zeros(2, requires_grad=True), "requires a gradient"), (object(), "neither a tensor")]
+)
+def test_what_no_graph_can_take(leaf, reason):
+    assert obstacle([torch.zeros(2), 1, "a", None]) is None
+    assert reason in obstacle([torch.zeros(2), leaf])
+    with torch.autocast("cpu"):
+        assert obstacle([torch.zeros(2)]) == "autocast is on"

@@ -1,0 +1,45 @@
+"""Graphs as compiled programs: the same numbers, the same noise, changes in place; and what happens where that fails."""
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.testing import assert_close
+
+from pyro_vbd.compiling.machine_code import machine_code
+
+
+def step(x, held):
+    held.add_(1.0)
+    return (x * torch.randn_like(x)).sum() + held.sum(), held.exp()
+
+
+def test_a_program_computes_what_its_graph_does():
+    x, held = torch.randn(8), torch.zeros(3)
+    graph = make_fx(step)(x, held.clone())
+    messages = []
+    program = machine_code(graph, [x, held], 1, messages.append)
+    assert not messages
+    assert torch.equal(held, torch.zeros(3))  # the example is not changed
+    results = []
+    for run in (program, step):
+        torch.manual_seed(3)
+        mine = torch.zeros(3) if run is step else held  # a CUDA graph keeps the tensors that are not fed
+        results.append([[value.clone() for value in run(x, mine)] for _ in range(3)])
+    assert_close(results[0], results[1])
+    assert torch.equal(held, torch.full((3,), 3.0))
+    assert results[0][0][0] != results[0][1][0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no compiler\nand more"), RuntimeError()])
+def test_where_compiling_fails_the_graph_runs_as_it_is(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch._inductor, "compile", fail)
+    x, held = torch.randn(8), torch.zeros(3)
+    graph = make_fx(step)(x, held.clone())
+    messages = []
+    assert machine_code(graph, [x, held], 1, messages.append) is graph
+    assert len(messages) == 1
+    assert messages[0].startswith("a step runs as a graph that is not compiled: RuntimeError")
+    assert "and more" not in messages[0]

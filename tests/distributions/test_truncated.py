@@ -1,0 +1,30 @@
+"""Truncated: nothing below the floor, and one integral for all copies."""
+
+import math
+
+import torch
+
+from pyro_vbd.distributions import truncated
+from tests.distributions.test_positive import tensor, truncated_gamma
+
+
+def test_below_the_floor_there_is_nothing():
+    fn = truncated_gamma(tensor(0.5), tensor(1.0), tensor(0.1))
+    assert fn.log_prob(tensor([0.09, 0.0])).tolist() == [-math.inf, -math.inf]
+    assert fn.log_prob(tensor(0.1)).isfinite()
+    assert not fn.support.check(tensor(0.09))
+    assert fn.sample((500,)).min() >= 0.1
+
+
+def test_copies_of_a_truncated_share_one_integral(monkeypatch):
+    shapes = []
+    whole = truncated.grid
+
+    def counted(log_f, like, nodes=160):
+        shapes.append(like.shape)
+        return whole(log_f, like, nodes)
+
+    monkeypatch.setattr(truncated, "grid", counted)
+    fn = truncated_gamma(tensor(0.5), tensor(1.0), tensor(0.1)).expand(torch.Size((50, 40)))
+    fn.log_prob(torch.ones(50, 40, dtype=torch.float64))
+    assert shapes == [()]

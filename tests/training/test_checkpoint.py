@@ -1,0 +1,80 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyro_vbd.training.checkpoint import load_checkpoint, previous_of, save_checkpoint
+
+
+def state(value):
+    return {"tensor": torch.full((3, 2), value), "list": [1, 2.5, "three", None], "dict": {"a": True}}
+
+
+def test_round_trip(tmp_path, device):
+    save_checkpoint(tmp_path / "folder" / "run.pt", state(1.5))
+    loaded = load_checkpoint(tmp_path / "folder" / "run.pt")
+    assert torch.equal(loaded["tensor"], torch.full((3, 2), 1.5))
+    assert loaded["tensor"].device.type == device.type
+    assert loaded["list"] == [1, 2.5, "three", None]
+
+
+def test_previous_one_is_kept_and_nothing_else(tmp_path):
+    path = tmp_path / "run.pt"
+    for value in (1.0, 2.0, 3.0):
+        save_checkpoint(path, state(value))
+    assert load_checkpoint(path)["tensor"][0, 0] == 3
+    assert load_checkpoint(previous_of(path))["tensor"][0, 0] == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"run.pt", "run.pt.previous"}
+
+
+@pytest.mark.parametrize("position", [0, 5, 30, 60, 86, 87, 200, -1])
+def test_a_changed_byte_is_found(tmp_path, position):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, state(1.0))
+    save_checkpoint(path, state(2.0))
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"run.pt.*(damaged|no checkpoint).*run\.pt\.previous"):
+        load_checkpoint(path)
+    assert load_checkpoint(previous_of(path))["tensor"][0, 0] == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_found(tmp_path, share):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, state(1.0))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"run\.pt"):
+        load_checkpoint(path)
+
+
+class Malice:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_no_code_runs(tmp_path):
+    save_checkpoint(tmp_path / "run.pt", {"x": Malice(tmp_path / "done")})
+    with pytest.raises(ValueError, match=r"run.pt holds more than tensors, numbers and words, and was not read"):
+        load_checkpoint(tmp_path / "run.pt")
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_failed_write_leaves_the_last_file_and_no_litter(tmp_path):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, state(1.0))
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        save_checkpoint(path, {"unpicklable": lambda: None})
+    assert load_checkpoint(path)["tensor"][0, 0] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "none.pt")

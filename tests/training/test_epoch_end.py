@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch import nn
+
+import pyro_vbd as vbd
+from pyro_vbd.training.epoch_end import end_epoch
+from pyro_vbd.training.loop import Fit
+from pyro_vbd.training.processes import Processes
+
+
+def run_of_one_layer():
+    model = vbd.Classifier(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), vbd.priors.GaussianUniform(), 10)
+    guide = vbd.VBDGuide(model)
+    run = Fit(model, guide, vbd.VBD_ELBO(), torch.optim.Adam(guide.parameters()))
+    return run, {f"guide.{name}": value for name, value in guide.named_parameters()}
+
+
+def held_out():
+    return [(torch.randn(6, 3), torch.zeros(6, dtype=torch.long)), (torch.randn(3, 3), torch.ones(3, dtype=torch.long))]
+
+
+def end(run, parameters, best=None, data=None, patience=None, callbacks=()):
+    return end_epoch(run, {"epoch": run.epoch}, parameters, best or {}, data, patience, callbacks, Processes())
+
+
+def test_the_record_gets_the_validation_loss_and_what_callbacks_give():
+    run, parameters = run_of_one_layer()
+    data, seen = held_out(), []
+    end(run, parameters, data=data, callbacks=[lambda run: seen.append(run.epoch), lambda run: {"more": 7}])
+    expected = vbd.negative_log_likelihood(run.model, run.guide, data)
+    assert run.history == [{"epoch": 0, "validation": pytest.approx(expected), "more": 7}]
+    assert (run.epoch, seen, run.best_epoch, run.stop) == (1, [1], 0, False)
+    with pytest.raises(ValueError, match=r"\['epoch'\]"):
+        end(run, parameters, callbacks=[lambda run: {"epoch": 7}])
+    with pytest.raises(ValueError, match="validation data gave no batch"):
+        end(run, parameters, data=[])
+
+
+def test_the_best_values_are_kept_and_patience_ends():
+    run, parameters = run_of_one_layer()
+    data, losses = held_out(), []
+    best = end(run, parameters, {}, data, patience=2)
+    start = run.history[0]["validation"]
+    for step in range(2):
+        before = {name: value.clone() for name, value in best.items()}
+        with torch.no_grad():
+            parameters["guide.posteriors.q/0/weight.loc"].mul_(-10)
+        run.model.network.net[1].running_mean.add_(5)
+        best = end(run, parameters, best, data, patience=2)
+        losses.append(run.history[-1]["validation"])
+        assert losses[-1] > start
+        torch.testing.assert_close(best, before, rtol=0, atol=0)
+        assert run.stop == (step == 1)
+    assert run.best_epoch == 0
+    assert any(name.startswith("buffer") for name in best)
+    assert not torch.equal(best["guide.posteriors.q/0/weight.loc"], parameters["guide.posteriors.q/0/weight.loc"])

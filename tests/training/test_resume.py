@@ -1,0 +1,116 @@
+"""Runs that are killed and go on: bit for bit the same, and never from a damaged or foreign checkpoint."""
+
+import copy
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import pyro_vbd as vbd
+from tests.digits import assert_equal, classifier, pair, values
+
+PROGRAM = """
+import sys, torch, pyro_vbd as vbd
+torch.set_num_threads(1)
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+x, y = torch.randn(300, 8), torch.randint(3, (300,))
+model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=300)
+guide = vbd.VBDGuide(model)
+print("go", flush=True)
+vbd.fit(model, guide, vbd.Batches(x, y, batch_size=10), epochs=25, seed=3, lr=1e-2, progress=False,
+        kl_schedule=vbd.schedules.kl_ramp(2, 6), validation=vbd.Batches(x, y), patience=20, checkpoint=sys.argv[1])
+torch.save({**model.state_dict(), **guide.state_dict()}, sys.argv[2])
+"""
+
+
+def program(tmp_path: Path, name: str) -> subprocess.Popen:
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / f"{name}.ckpt"), str(tmp_path / f"{name}.pt")]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True)
+
+
+def check_kills(tmp_path: Path, moments: int) -> None:
+    with program(tmp_path, "whole") as whole:
+        whole.stdout.readline()
+        start = time.perf_counter()
+        assert whole.wait(120) == 0
+        seconds = time.perf_counter() - start
+    expected = torch.load(tmp_path / "whole.pt", weights_only=True)
+    chance = random.Random(0)
+    killed = 0
+    for moment in range(moments):
+        with program(tmp_path, str(moment)) as run:
+            run.stdout.readline()
+            time.sleep(chance.uniform(0, 0.7 * seconds))
+            os.kill(run.pid, signal.SIGKILL)
+            killed += run.wait() == -signal.SIGKILL
+        with program(tmp_path, str(moment)) as again:
+            again.stdout.read()
+            assert again.wait(120) == 0
+        assert_equal(torch.load(tmp_path / f"{moment}.pt", weights_only=True), expected)
+    assert killed >= moments / 2, "the program was too quick to be killed"
+
+
+def test_killed_and_resumed_is_bit_for_bit_the_same(tmp_path):
+    check_kills(tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments(tmp_path):
+    check_kills(tmp_path, 20)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("compile", [False, True])
+def test_going_on_in_one_process_is_bit_for_bit_the_same(tmp_path, device, compile):
+    x, y = torch.randn(65, 64), torch.randint(10, (65,))
+    initial = classifier(65)
+    ends = []
+    for stops in ([6], [2, 3, 6]):
+        for epochs in stops:
+            model = copy.deepcopy(initial)
+            guide = vbd.VBDGuide(model)
+            path = tmp_path / f"{len(stops)}.ckpt"
+            run = vbd.fit(model, guide, vbd.Batches(x, y, batch_size=20), epochs=epochs, seed=0, checkpoint=path,
+                          progress=False, compile=compile)  # fmt: skip
+        ends.append((values(model, guide), [record["loss"] for record in run.history]))
+    assert ends[0][1] == ends[1][1]
+    assert_equal(ends[0][0], ends[1][0])
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_previous_one_loads(tmp_path):
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    path = tmp_path / "run.ckpt"
+    model, guide = pair(20)
+    vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match=r"damaged.*previous"):
+        vbd.fit(model, guide, [(x, y)], epochs=4, checkpoint=path, progress=False)
+    assert path.read_bytes() == whole[:-100]  # nothing overwritten
+    os.replace(f"{path}.previous", path)
+    assert vbd.fit(model, guide, [(x, y)], epochs=2, checkpoint=path, progress=False).epoch == 2
+
+
+def test_a_run_killed_between_the_two_renamings_goes_on_from_the_previous_file(tmp_path):
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    path = tmp_path / "run.ckpt"
+    model, guide = pair(20)
+    vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False)
+    path.unlink()
+    run = vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False)
+    assert [record["epoch"] for record in run.history] == [0, 1, 2]
+    assert run.step == 3
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    vbd.fit(*pair(20), [(x, y)], epochs=1, checkpoint=tmp_path / "run.ckpt", progress=False)
+    with pytest.raises(ValueError, match=r"another network.*shape"):
+        vbd.fit(*pair(20, hidden=51), [(x, y)], epochs=2, checkpoint=tmp_path / "run.ckpt", progress=False)
