@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,28 +14,20 @@ from torch import Tensor
 from pyro_vbd.paired_traces import check_pair, estimator_by_site, paired_traces
 from pyro_vbd.parameters import LocalParameters
 from pyro_vbd.site_kl import site_kls
+from pyro_vbd.site_patterns import first_match
 
 __all__ = ["VBD_ELBO", "ELBOTerms"]
 
 
 @dataclass(frozen=True)
 class ELBOTerms:
-    """The bound and its two terms, in nats over the whole data set, as scalar tensors with gradients."""
+    """The bound and what it is made of, in nats over the whole data set, as scalar tensors with gradients."""
 
+    #: Log-likelihood minus weighted KL: what is maximised.
+    elbo: Tensor
     log_likelihood: Tensor
-    #: The KL of each latent site; of a scale at a point, minus the log of its prior density.
+    #: The KL of each latent site, not weighted; of a scale at a point, minus the log of its prior density.
     kl_by_site: dict[str, Tensor]
-    kl_weight: float | Tensor
-    #: Factors beyond ``kl_weight`` of single sites' KLs, by site; 1 for those that are not in it.
-    site_weights: Mapping[str, float | Tensor] = field(default_factory=dict)
-
-    @property
-    def elbo(self) -> Tensor:
-        """Log-likelihood minus weighted KL: what is maximised."""
-        if not self.site_weights:
-            return self.log_likelihood - self.kl_weight * self.kl
-        weighted = [self.site_weights.get(site, 1.0) * kl for site, kl in self.kl_by_site.items()]
-        return self.log_likelihood - self.kl_weight * sum(weighted, start=torch.zeros_like(self.log_likelihood))
 
     @property
     def kl(self) -> Tensor:
@@ -107,21 +98,20 @@ class VBD_ELBO(ELBO):
         return -self.terms(model, guide, *args, **kwargs).elbo
 
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> ELBOTerms:
-        """The log-likelihood and the KL of each site, averaged over particles."""
+        """The bound, with the log-likelihood and the KL of each site, averaged over particles."""
         check_pair(model, guide)
-        log_likelihood: Tensor | float = 0.0
+        found: Tensor | float = 0.0  # no tensor, which would have to lie on the right device
         kls: dict[str, Tensor] = {}
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             for site in model_trace.nodes.values():
                 if site["type"] == "sample" and site["is_observed"]:
-                    log_likelihood = log_likelihood + site["log_prob_sum"] / self.num_particles
+                    found = found + site["log_prob_sum"] / self.num_particles
             for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
                 kls[name] = kls.get(name, 0.0) + kl / self.num_particles
-        return ELBOTerms(torch.as_tensor(log_likelihood), kls, self.kl_weight, self._weights_of(kls))
-
-    def _weights_of(self, sites: Iterable[str]) -> dict[str, float]:
-        matches = ((site, pattern) for site in sites for pattern in self.site_weights if fnmatchcase(site, pattern))
-        return {site: self.site_weights[pattern] for site, pattern in reversed(list(matches))}
+        log_likelihood = torch.as_tensor(found)
+        weighted = [first_match(self.site_weights, site, 1.0) * kl for site, kl in kls.items()]
+        kl = sum(weighted, start=torch.zeros_like(log_likelihood))
+        return ELBOTerms(log_likelihood - self.kl_weight * kl, log_likelihood, kls)
 
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """The loss as a number, without gradients."""

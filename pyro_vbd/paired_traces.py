@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +22,7 @@ from pyro_vbd.guide import VBDGuide
 from pyro_vbd.parameters import SampleTrace
 from pyro_vbd.posterior.exact_scale import CollapsedScales
 from pyro_vbd.prototype import latent_sites, sample_sites
+from pyro_vbd.site_patterns import first_match
 
 __all__ = ["check_pair", "estimator_by_site", "paired_traces"]
 
@@ -43,11 +43,7 @@ def estimator_by_site(estimator: str | Mapping[str, str]) -> Callable[[str], str
         if word not in _TENSORS:
             raise ValueError(f"estimator {word!r} is unknown: use 'local', 'flipout' or 'weights'")
 
-    return partial(_first_match, choices)
-
-
-def _first_match(choices: Mapping[str, str], site: str) -> str:
-    return next((word for pattern, word in choices.items() if fnmatchcase(site, pattern)), "local")
+    return partial(first_match, choices, rest="local")
 
 
 def check_pair(model: Callable[..., Any], guide: Callable[..., Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +14,7 @@ from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.posterior.mean_field import MeanFieldNormal
+from pyro_vbd.site_patterns import first_match
 from pyro_vbd.supervised import SupervisedModel
 
 __all__ = ["gate_sites", "masks", "network_of", "point_network", "relevance", "signal_to_noise", "sparsity"]
@@ -99,8 +99,7 @@ def masks(
     def limit(site: str) -> float:
         if site in gates and isinstance(threshold, int | float):
             return gate_threshold
-        rest = gate_threshold if site in gates else 3.0
-        return next((value for pattern, value in patterns.items() if fnmatchcase(site, pattern)), rest)
+        return first_match(patterns, site, gate_threshold if site in gates else 3.0)
 
     full = guide.log_alpha()
     return {

@@ -1,0 +1,14 @@
+"""The first pattern that matches counts."""
+
+import pytest
+
+from pyro_vbd.site_patterns import first_match
+
+PATTERNS = {"0.weight": 1, "0.*": 2, "?.bias": 3}
+
+
+@pytest.mark.parametrize(
+    ("site", "expected"), [("0.weight", 1), ("0.bias", 2), ("1.bias", 3), ("10.bias", 4), ("O.weight", 4)]
+)
+def test_the_first_pattern_counts(site, expected):
+    assert first_match(PATTERNS, site, 4) == expected
