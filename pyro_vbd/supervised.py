@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
@@ -19,7 +17,7 @@ from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.selection import Where
-from pyro_vbd.value_checks import check_values
+from pyro_vbd.target_checks import binary_targets, check_inputs, check_shape, check_targets, class_targets
 
 __all__ = ["Classifier", "Regressor", "SupervisedModel"]
 
@@ -71,7 +69,7 @@ class SupervisedModel(nn.Module, ABC):
         """
         for value in tree_leaves(x):
             if isinstance(value, Tensor) and value.is_floating_point():
-                check_values(_check_inputs, value)
+                check_inputs(value)
         inputs = x if isinstance(x, tuple | list) else () if isinstance(x, Mapping) else (x,)
         outputs, lead = self.network.run(inputs, x if isinstance(x, Mapping) else {})
         if self._likelihood is None:
@@ -85,7 +83,7 @@ class SupervisedModel(nn.Module, ABC):
                 f"the likelihood has batch shape {tuple(fn.batch_shape)}, where the data plate has one dimension: {mend}"
             )
         if y is not None:
-            _check_shape(y, fn.shape()[lead:])
+            check_shape(y, fn.shape()[lead:])
         batch = fn.batch_shape[-1]
         if batch == 0:
             raise ValueError("the batch is empty: its log-likelihood would be 0; pass at least one datum")
@@ -157,14 +155,14 @@ class Classifier(SupervisedModel):
         single = outputs.dim() == lead + 1 or (outputs.dim() == lead + 2 and outputs.size(-1) == 1)
         if self.multilabel or single:
             logits = outputs if self.multilabel or outputs.dim() == lead + 1 else outputs.squeeze(-1)
-            return bernoulli(logits, logits.dim() - lead - 1), _binary_targets(y, logits.shape[lead:], logits.dtype)
+            return bernoulli(logits, logits.dim() - lead - 1), binary_targets(y, logits.shape[lead:], logits.dtype)
         logits = outputs.movedim(lead + 1, -1)
         if logits.size(-1) == 1:
             raise ValueError(
                 f"outputs of shape {tuple(outputs.shape)} have one class, which is always right: for yes or no use "
                 "multilabel=True with targets 0 and 1 of that shape"
             )
-        y = _class_targets(y, logits.shape[lead:-1], logits.size(-1), self.ignore_index)
+        y = class_targets(y, logits.shape[lead:-1], logits.size(-1), self.ignore_index)
         return categorical(logits, self.ignore_index, logits.dim() - lead - 2), y
 
 
@@ -210,62 +208,5 @@ class Regressor(SupervisedModel):
         if y is not None:
             if y.dim() == 1 and outputs.dim() == lead + 2 and outputs.size(-1) == 1:
                 y = y.unsqueeze(-1)
-            _check_targets(y, outputs.shape[lead:])
+            check_targets(y, outputs.shape[lead:])
         return self._call_likelihood(self.gaussian, outputs).to_event(outputs.dim() - lead - 1), y
-
-
-def _check_inputs(x: Tensor) -> None:
-    # a sum is quick to look at, and holds every NaN and infinity of its terms
-    if not math.isfinite(x.detach().sum().item()) and (bad := int((~x.isfinite()).sum())):
-        raise ValueError(f"the inputs hold {bad} values that are NaN or infinite: clean or scale the data")
-
-
-def _check_shape(y: Tensor, shape: torch.Size) -> None:
-    if y.shape != shape:
-        raise ValueError(f"the targets have shape {tuple(y.shape)}, the outputs call for {tuple(shape)}: reshape y")
-
-
-def _check_targets(y: Tensor, shape: torch.Size) -> None:
-    _check_shape(y, shape)
-    if y.is_floating_point():
-        check_values(_check_finite, y)
-
-
-def _check_finite(y: Tensor) -> None:
-    if not bool(y.isfinite().all()):
-        raise ValueError(f"{int((~y.isfinite()).sum())} targets are NaN or infinite: clean the data")
-
-
-def _binary_targets(y: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
-    if y is None:
-        return None
-    _check_targets(y.squeeze(-1) if len(shape) == 1 and y.dim() == 2 and y.size(1) == 1 else y, shape)
-    check_values(_check_binary, y)
-    return y.reshape(shape).to(dtype)  # the loss takes the dtype of its targets
-
-
-def _check_binary(y: Tensor) -> None:
-    if not bool(((y == 0) | (y == 1)).all()):
-        raise ValueError(f"binary targets lie between {float(y.min())} and {float(y.max())}: use 0 and 1")
-
-
-def _class_targets(y: Tensor | None, shape: torch.Size, classes: int, ignore_index: int | None) -> Tensor | None:
-    if y is None:
-        return None
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise ValueError(f"class labels are {y.dtype}: use integers from 0 to {classes - 1} (y.long())")
-    _check_targets(y, shape)
-    check_values(_check_classes, y, classes=classes, ignore_index=ignore_index)
-    return y
-
-
-def _check_classes(y: Tensor, classes: int, ignore_index: int | None) -> None:
-    counted = y if ignore_index is None else y[y != ignore_index]
-    if not counted.numel():
-        return
-    low, high = (int(bound) for bound in counted.aminmax())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"class labels lie between {low} and {high}, but the network has {classes} outputs: use labels from 0 to "
-            f"{classes - 1}"
-        )

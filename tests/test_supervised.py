@@ -252,52 +252,6 @@ def regressor(outputs: int = 1, **settings) -> vbd.Regressor:
     return vbd.Regressor(nn.Linear(3, outputs), PRIOR, 8, **settings)
 
 
-@pytest.mark.parametrize(
-    ("make", "y", "message"),
-    [
-        (classifier, lambda: torch.full((8,), 4), "between 4 and 4, but the network has 4 outputs: use labels from 0 to 3"),
-        (classifier, lambda: torch.full((8,), -1), "lie between -1 and -1"),
-        (lambda: classifier(ignore_index=-1), lambda: torch.full((8,), -2), "lie between -2 and -2"),
-        (classifier, lambda: torch.zeros(8), r"float32: use integers from 0 to 3 \(y.long"),
-        (classifier, lambda: torch.zeros(8, dtype=torch.bool), "torch.bool: use integers"),
-        (classifier, lambda: torch.zeros(8, 1).long(), r"shape \(8, 1\), the outputs call for \(8,\): reshape y"),
-        (classifier, lambda: torch.zeros(8, 4).long(), r"shape \(8, 4\), the outputs call for \(8,\)"),
-        (classifier, lambda: torch.zeros(5).long(), r"shape \(5,\), the outputs call for \(8,\)"),
-        (lambda: classifier(1), lambda: torch.full((8,), 2), "between 2.0 and 2.0: use 0 and 1"),
-        (lambda: classifier(1), lambda: torch.full((8,), 0.5), "use 0 and 1"),
-        (lambda: classifier(1), lambda: torch.zeros(8, 2), r"shape \(8, 2\)"),
-        (lambda: classifier(1), lambda: torch.full((8,), math.nan), "8 targets are NaN or infinite: clean the data"),
-        (lambda: classifier(multilabel=True), lambda: torch.full((8, 4), 3), "use 0 and 1"),
-        (lambda: classifier(multilabel=True), lambda: torch.zeros(8), r"shape \(8,\), the outputs call for \(8, 4\)"),
-        (regressor, lambda: torch.full((8,), math.nan), "8 targets are NaN or infinite: clean the data"),
-        (regressor, lambda: torch.full((8, 1), -math.inf), "8 targets are NaN or infinite"),
-        (regressor, lambda: torch.zeros(7), r"shape \(7, 1\), the outputs call for \(8, 1\)"),
-        (lambda: regressor(2), lambda: torch.zeros(8), r"shape \(8,\), the outputs call for \(8, 2\)"),
-        (lambda: regressor(8), lambda: torch.zeros(8), r"shape \(8,\), the outputs call for \(8, 8\)"),
-    ],
-)  # fmt: skip
-def test_bad_targets_are_refused(make, y, message):
-    with pytest.raises(ValueError, match=message):
-        make()(torch.randn(8, 3), y())
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("pack", [lambda x: x, lambda x: (x,), lambda x: {"input": x}])
-def test_inputs_that_are_not_finite_are_refused(pack, bad):
-    x = torch.randn(8, 3)
-    x[0, 1] = x[3, 0] = bad
-    with pytest.raises(ValueError, match="the inputs hold 2 values that are NaN or infinite: clean or scale"):
-        classifier()(pack(x))
-
-
-def clipped() -> vbd.Classifier:
-    return vbd.Classifier(nn.Sequential(nn.Hardtanh(), nn.Linear(3, 4)), PRIOR, 8)
-
-
-def test_inputs_whose_sum_overflows_are_accepted():
-    clipped()(torch.full((8, 3), torch.finfo(torch.float32).max))
-
-
 def test_inputs_may_ask_for_a_gradient():
     x = torch.randn(8, 3, requires_grad=True)
     vbd.VBD_ELBO().terms(model := regressor(), vbd.VBDGuide(model), x, torch.zeros(8)).log_likelihood.backward()
@@ -346,9 +300,3 @@ def test_targets_do_not_broadcast_against_a_likelihood():
     model = regressor(likelihood=lambda outputs: dist.Normal(outputs.squeeze(-1), 1.0))
     with pytest.raises(ValueError, match=r"the targets have shape \(8, 1\), the outputs call for \(8,\): reshape y"):
         model(torch.randn(8, 3), torch.zeros(8, 1))
-
-
-def test_values_are_not_looked_at_without_validation():
-    with pyro.validation_enabled(False):
-        clipped()(torch.full((8, 3), math.inf))
-        classifier()(torch.randn(8, 3), torch.full((8,), 9))

@@ -1,0 +1,104 @@
+"""What inputs and targets of a supervised model must be, checked before a wrong one can give a plausible number."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pyro_vbd.value_checks import check_values
+
+__all__ = ["binary_targets", "check_inputs", "check_shape", "check_targets", "class_targets"]
+
+
+def check_inputs(x: Tensor) -> None:
+    """Refuse inputs of which one is NaN or infinite.
+
+    Raises:
+        ValueError: if one is; in a compiled step, before the graph runs.
+    """
+    check_values(_check_finite_inputs, x)
+
+
+def _check_finite_inputs(x: Tensor) -> None:
+    # a sum is quick to look at, and holds every NaN and infinity of its terms
+    if not math.isfinite(x.detach().sum().item()) and (bad := int((~x.isfinite()).sum())):
+        raise ValueError(f"the inputs hold {bad} values that are NaN or infinite: clean or scale the data")
+
+
+def check_shape(y: Tensor, shape: torch.Size) -> None:
+    """Refuse targets of another shape than the outputs call for.
+
+    Raises:
+        ValueError: if they are.
+    """
+    if y.shape != shape:
+        raise ValueError(f"the targets have shape {tuple(y.shape)}, the outputs call for {tuple(shape)}: reshape y")
+
+
+def check_targets(y: Tensor, shape: torch.Size) -> None:
+    """Refuse targets of another shape, and numbers that are not finite.
+
+    Raises:
+        ValueError: for either.
+    """
+    check_shape(y, shape)
+    if y.is_floating_point():
+        check_values(_check_finite, y)
+
+
+def _check_finite(y: Tensor) -> None:
+    if not bool(y.isfinite().all()):
+        raise ValueError(f"{int((~y.isfinite()).sum())} targets are NaN or infinite: clean the data")
+
+
+def binary_targets(y: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
+    """Targets of yes or no, in the shape and dtype of the logits; None as it is.
+
+    Raises:
+        ValueError: for another shape, or a number besides 0 and 1.
+    """
+    if y is None:
+        return None
+    check_targets(y.squeeze(-1) if len(shape) == 1 and y.dim() == 2 and y.size(1) == 1 else y, shape)
+    check_values(_check_binary, y)
+    return y.reshape(shape).to(dtype)  # the loss takes the dtype of its targets
+
+
+def _check_binary(y: Tensor) -> None:
+    if not bool(((y == 0) | (y == 1)).all()):
+        raise ValueError(f"binary targets lie between {float(y.min())} and {float(y.max())}: use 0 and 1")
+
+
+def class_targets(y: Tensor | None, shape: torch.Size, classes: int, ignore_index: int | None) -> Tensor | None:
+    """Class labels as they are, checked; None as it is.
+
+    Args:
+        y: labels.
+        shape: that they must have.
+        classes: their number.
+        ignore_index: the label that counts for nothing.
+
+    Raises:
+        ValueError: for another shape, a type that is no integer, or a label outside 0 to ``classes - 1``.
+    """
+    if y is None:
+        return None
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"class labels are {y.dtype}: use integers from 0 to {classes - 1} (y.long())")
+    check_targets(y, shape)
+    check_values(_check_classes, y, classes=classes, ignore_index=ignore_index)
+    return y
+
+
+def _check_classes(y: Tensor, classes: int, ignore_index: int | None) -> None:
+    counted = y if ignore_index is None else y[y != ignore_index]
+    if not counted.numel():
+        return
+    low, high = (int(bound) for bound in counted.aminmax())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"class labels lie between {low} and {high}, but the network has {classes} outputs: use labels from 0 to "
+            f"{classes - 1}"
+        )
