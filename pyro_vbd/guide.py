@@ -20,6 +20,7 @@ from pyro_vbd.broadcasting import broadcasting_faults, open_draws_plate
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.parameters import unique_label
 from pyro_vbd.posterior.hierarchy import find_hierarchy
+from pyro_vbd.posterior.inferable import check_inferable
 from pyro_vbd.posterior.initial_values import matching_scale, prior_centre, small_random
 from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.posterior.optimal_scale import OptimalScale
@@ -195,7 +196,7 @@ class VBDGuide(nn.Module):
         with untouched(self.model):
             trace = run_with({}, model, args, kwargs)
             sites = latent_sites(trace)
-            _check(sites, sample_sites(trace))
+            check_inferable(sites, sample_sites(trace))
             hierarchy = find_hierarchy(model, args, kwargs)
         if hierarchy.unfit:
             warnings.warn(
@@ -264,23 +265,3 @@ def _scale_quantile(q: Any, probability: Tensor) -> Tensor:
     if isinstance(q, dist.Delta):
         return q.v.expand(len(probability), *q.v.shape)
     return q.quantile(probability.reshape((-1,) + (1,) * len(q.batch_shape)).to(q.point).expand(-1, *q.batch_shape))  # type: ignore[no-any-return]
-
-
-def _check(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
-    """Refuse models that this guide cannot be the posterior of."""
-    if not sites:
-        raise ValueError("the model has nothing to infer: no pyro.sample statement without obs; give a weight a prior")
-    plates = {f.name for s in with_observed.values() if s["is_observed"] for f in s["cond_indep_stack"]}
-    for name, site in sites.items():
-        if site["fn"].support.is_discrete:
-            raise ValueError(
-                f"site {name!r} is a discrete latent, and VBDGuide infers continuous ones: pass the data when the guide "
-                "runs for the first time if it is the observation, or enumerate it"
-            )
-        for frame in site["cond_indep_stack"]:
-            subsampled = frame.full_size is not None and frame.full_size != frame.size
-            if subsampled or (frame.name in plates and site["fn"].event_dim > 1):
-                raise ValueError(
-                    f"site {name!r} is drawn inside the plate {frame.name!r}, once for each datum: draw a weight before "
-                    "the plate, and pass the data when the guide runs for the first time"
-                )

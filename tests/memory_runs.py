@@ -14,6 +14,7 @@ import pyro
 import torch
 
 import pyro_vbd as vbd
+from pyro_vbd.compiling import compiled_step
 from tests.digits import pair
 
 MB = 2**20
@@ -73,6 +74,6 @@ if __name__ == "__main__":
     what, count, how, device = sys.argv[1:]
     torch.set_num_threads(1)
     if how == "traced":  # what Inductor makes of a graph takes seconds, and is kept for good by torch
-        vbd.compiled_step.machine_code = lambda graph, *_: graph
+        compiled_step.machine_code = lambda graph, *_: graph
     with torch.device(device):
         print(json.dumps(globals()[what](int(count), how != "eager", device)))

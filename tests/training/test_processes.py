@@ -11,6 +11,7 @@ from torch.distributed import get_rank
 from torch.nn.parallel import DistributedDataParallel
 
 import pyro_vbd as vbd
+from pyro_vbd.compiling import compiled_step
 from pyro_vbd.training.processes import Processes, num_data
 from tests.process_runs import in_processes
 
@@ -106,7 +107,7 @@ def test_gradients_are_those_of_one_process_on_the_whole_batch(prior, rows, tmp_
 def shared_run(compile, epochs=3, checkpoint=None, seed=0, callbacks=(), log_var=-3.0, batch_size=9):
     """A run on Batches, which are shared out."""
     if compile:  # as a traced graph: what Inductor does to it is not what is looked at
-        vbd.compiled_step.machine_code = lambda graph, *_: graph
+        compiled_step.machine_code = lambda graph, *_: graph
     x, y = tables()
     model, guide = pair(norm=True, log_var=log_var)
     torch.manual_seed(7)  # the same in all processes, as in a program that begins with it
@@ -140,7 +141,7 @@ def loaded(values):
 def without_noise(compile):
     """Steps on shared Batches where noise is far below the tolerance, so that only shares and weights matter."""
     if compile:
-        vbd.compiled_step.machine_code = lambda graph, *_: graph
+        compiled_step.machine_code = lambda graph, *_: graph
     x, y = tables()
     model, guide = pair(log_var=-60.0)
     vbd.fit(model, guide, vbd.Batches(x, y, batch_size=9, shuffle=False), epochs=2, progress=False, compile=compile,

@@ -1,34 +1,24 @@
-"""The truth kit for priors: what a family must satisfy, checked on any prior, one of your own included."""
+"""What a prior must satisfy, checked on any: the truth kit of the families, for one of your own too."""
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import pyro
-import pyro.poutine as poutine
 import torch
-from torch import Tensor
 from torch.distributions import biject_to, kl_divergence
 
-from pyro_vbd.distributions import base_distribution, map_tensors
+from pyro_vbd.distributions import map_tensors
 from pyro_vbd.distributions.quadrature import grid
-from pyro_vbd.elbo import VBD_ELBO
-from pyro_vbd.guide import VBDGuide
 from pyro_vbd.posterior.exact_scale import ExactScale
-from pyro_vbd.posterior.optimal_scale import OptimalScale
-from pyro_vbd.posterior.scale_factors import Factor, Weight
-from pyro_vbd.posterior.site_posteriors import GaussianPosterior
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import SHARING
+from pyro_vbd.testing.case import Case, largest_z
 
-__all__ = ["CHECKS", "check_prior"]
-
-_SHAPE = (5, 5)
+__all__ = ["PRIOR_CHECKS", "check_prior"]
 
 
 def check_prior(
@@ -52,71 +42,21 @@ def check_prior(
         num_samples: draws of a Monte Carlo estimate, which must agree within 4 standard errors.
 
     Returns:
-        For each of :data:`CHECKS`, ``"passed"``, or why it does not apply.
+        For each of :data:`PRIOR_CHECKS`, ``"passed"``, or why it does not apply.
 
     Raises:
         AssertionError: at the first check that fails, with the prior, the case and the two numbers.
     """
     report = {}
-    for name, check in CHECKS.items():
+    for name, check in PRIOR_CHECKS.items():
         with torch.random.fork_rng(), torch.device(device), pyro.get_param_store().scope():
             torch.manual_seed(seed)
             report[name] = check(prior, num_samples) or "passed"
     return report
 
 
-class _Case:
-    """A weight under the prior, and a guide of it at random means and deviations, over three decades each."""
-
-    def __init__(self, prior: Prior, dtype: torch.dtype = torch.float64, scale_posterior: str = "delta") -> None:
-        pyro.clear_param_store()  # that of the check alone; a learned hyperparameter starts anew, in this dtype
-        # drawn in double precision, so that a case is the same in every dtype
-        size, spread = torch.rand(2, *_SHAPE, dtype=torch.float64) * 3.0
-        init = (torch.randn(_SHAPE, dtype=torch.float64) * 10 ** (size - 2.0)).to(dtype)
-
-        def model() -> Tensor:
-            return prior.sample("w", init).sum()
-
-        self.model, self.guide = model, VBDGuide(model, scale_posterior=scale_posterior)
-        self.guide()
-        posterior = self.guide._learned["w"]
-        assert isinstance(posterior, GaussianPosterior)
-        self.q = posterior
-        self.q.log_var.data.copy_(2.0 * math.log(10.0) * (spread - 2.5))
-        self.scales = [scale for scale in self.guide.optima.values() if isinstance(scale, OptimalScale)]
-
-    def kl(self) -> Tensor:
-        """The KL of all sites together."""
-        return VBD_ELBO().terms(self.model, self.guide).kl
-
-    def densities(self, values: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The elementwise distribution of each site that the model states, with its latents at ``values``."""
-        nodes = poutine.trace(poutine.condition(self.model, dict(values))).get_trace().nodes
-        return {name: base_distribution(node["fn"]) for name, node in nodes.items() if node["type"] == "sample"}
-
-    def loss_by_group(self, scale: OptimalScale, values: Mapping[str, Tensor]) -> Tensor:
-        """J of each group at given gammas: E[-log p(W | gamma)] - log p(gamma)."""
-        found, gamma = self.densities(values), values[scale.site]
-        own, variance = found[scale.site], found["w"].scale.square()
-        cross = 0.5 * (variance.log() + self.q.distribution().second_moment.detach() / variance)
-        density = torch.where(own.support.check(gamma), own.log_prob(gamma), -math.inf)
-        return factor_of(scale).total(cross) - density.reshape(-1)
-
-
-def factor_of(scale: OptimalScale) -> Factor:
-    weight = scale.weights[0]
-    assert isinstance(weight, Weight)
-    return weight.factor(scale.site)
-
-
-def _z(draws: Tensor, expected: Tensor) -> float:
-    """The largest z-score of the means over the first dimension."""
-    error = draws.std(0) / math.sqrt(len(draws))
-    return float(((draws.mean(0) - expected).abs() / error.clamp_min(1e-300)).max())
-
-
 def _check_density(prior: Prior, num_samples: int) -> str | None:
-    case = _Case(prior)
+    case = Case(prior)
     if not case.guide._weights["w"].factors:
         return "there is no level above the weights"
     for factor in case.guide._weights["w"].factors:
@@ -137,13 +77,13 @@ def _check_density(prior: Prior, num_samples: int) -> str | None:
             draws = transform.inv(hyperprior.sample((count,)).double().reshape(-1))
         weights = (curve.log_f - curve.log_f.logsumexp(0)).exp()
         for power in (1, 2):
-            z = _z(draws.pow(power), (weights * curve.x.pow(power)).sum())
+            z = largest_z(draws.pow(power), (weights * curve.x.pow(power)).sum())
             assert z < 4.0, f"{prior}: draws of {factor.site} are {z:.1f} standard errors off moment {power} of its density"
     return None
 
 
 def _check_optimum(prior: Prior, num_samples: int) -> str | None:
-    case = _Case(prior)
+    case = Case(prior)
     if not case.scales:
         return "no optimum is registered for its hyperprior"
     for scale in case.scales:
@@ -161,7 +101,7 @@ def _check_optimum(prior: Prior, num_samples: int) -> str | None:
 
 
 def _check_kl(prior: Prior, num_samples: int) -> str | None:
-    case = _Case(prior)
+    case = Case(prior)
     q, p = case.q.distribution(), case.densities(case.guide.median())["w"]
     if isinstance(p, ImproperLogUniform):
         return "the prior is improper, and its KL defined up to a constant"
@@ -173,14 +113,14 @@ def _check_kl(prior: Prior, num_samples: int) -> str | None:
             w = q.rsample((num_samples // 10,))
             draws.append((q.log_prob(w) - p.log_prob(w)).sum((-2, -1)))
         expected = kl_divergence(q, p).sum()
-    z = _z(torch.cat(draws), expected)
+    z = largest_z(torch.cat(draws), expected)
     assert z < 4.0, f"{prior}: KL = {float(expected):.6g} is {z:.1f} standard errors off Monte Carlo"
     return None
 
 
 def _check_exact(prior: Prior, num_samples: int) -> str | None:
     try:
-        case = _Case(prior, scale_posterior="exact")
+        case = Case(prior, scale_posterior="exact")
     except ValueError as reason:
         return str(reason)
     if not case.scales:
@@ -209,14 +149,14 @@ def _check_draws(prior: Prior, site: str, exact: ExactScale, count: int) -> None
     middle = transform.inv(exact.quantile(torch.full(exact.batch_shape, 0.5)).double())
     curve = grid(lambda x: exact.log_prob(transform(x)) + transform.log_abs_det_jacobian(x, transform(x)), middle, 1000)
     expected = curve.expectation(torch.nn.functional.logsigmoid(curve.x - middle))
-    z = _z((transform.inv(exact.sample((count,)).double()) - middle).sigmoid(), expected)
+    z = largest_z((transform.inv(exact.sample((count,)).double()) - middle).sigmoid(), expected)
     assert z < 5.0, f"{prior}: draws of the exact posterior of {site} are {z:.1f} standard errors off its density"
 
 
 def _check_gradients(prior: Prior, num_samples: int) -> str | None:
     for scale_posterior in ("delta", "exact"):
         try:
-            case = _Case(prior, scale_posterior=scale_posterior)
+            case = Case(prior, scale_posterior=scale_posterior)
         except ValueError:
             continue
         parameters = [case.q.loc, case.q.log_var]
@@ -241,7 +181,7 @@ def _check_gradients(prior: Prior, num_samples: int) -> str | None:
 
 def _check_extremes(prior: Prior, num_samples: int) -> str | None:
     for dtype in (torch.float32, torch.float64):
-        case = _Case(prior, dtype)
+        case = Case(prior, dtype)
         loc = torch.tensor([0.0, 1e-30, -1e-10, 1.0, -1e3], dtype=dtype)
         log_var = torch.tensor([-40.0, -20.0, -5.0, 0.0, 20.0], dtype=dtype)
         for parameter, value in ((case.q.loc, loc.repeat(5, 1)), (case.q.log_var, log_var.repeat(5, 1).T)):
@@ -270,7 +210,7 @@ def _check_dtypes(prior: Prior, num_samples: int) -> str | None:
     values = []
     for dtype in (torch.float64, torch.float32):
         torch.manual_seed(1)
-        case = _Case(prior, dtype)
+        case = Case(prior, dtype)
         for site, value in case.guide.median().items():
             here = torch.empty(()).device
             assert value.dtype == dtype, f"{prior}: {site} is {value.dtype} under weights of {dtype}"
@@ -283,7 +223,7 @@ def _check_dtypes(prior: Prior, num_samples: int) -> str | None:
 
 
 #: By name, what :func:`check_prior` runs: a function of the prior and the number of draws.
-CHECKS: Mapping[str, Callable[[Prior, int], str | None]] = MappingProxyType(
+PRIOR_CHECKS: Mapping[str, Callable[[Prior, int], str | None]] = MappingProxyType(
     {
         "density": _check_density,
         "optimum": _check_optimum,

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence, register_kl
 
-from pyro_vbd import testing
 from pyro_vbd.distributions import positive
 from pyro_vbd.posterior.mean_field import AdditiveNormal
 from pyro_vbd.priors import (
@@ -25,7 +24,8 @@ from pyro_vbd.priors import (
     register_optimum,
 )
 from pyro_vbd.priors.spike_and_slab import two_point_evidence
-from pyro_vbd.testing import CHECKS, check_prior
+from pyro_vbd.testing import prior_checks
+from pyro_vbd.testing.prior_checks import PRIOR_CHECKS, check_prior
 
 DRAWS = 50_000
 NAMES = ["density", "optimum", "kl", "exact", "gradients", "extremes", "sharing", "dtypes"]
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("registries")
 def only(check, prior):
     """The one check, as check_prior runs it."""
     torch.manual_seed(0)
-    return CHECKS[check](prior, DRAWS)
+    return PRIOR_CHECKS[check](prior, DRAWS)
 
 
 def failing(prior):
@@ -85,13 +85,13 @@ def test_a_prior_of_ones_own_passes(device):
 
 
 def test_the_names_and_the_order_of_the_checks():
-    assert list(CHECKS) == NAMES
+    assert list(PRIOR_CHECKS) == NAMES
     for name in NAMES:
         assert f"``{name}``" in check_prior.__doc__
 
 
 def test_the_random_state_is_left_as_it_was_and_the_seed_counts(monkeypatch):
-    monkeypatch.setattr(testing, "CHECKS", {"kl": CHECKS["kl"]})
+    monkeypatch.setattr(prior_checks, "PRIOR_CHECKS", {"kl": PRIOR_CHECKS["kl"]})
     seen, before = [], torch.get_rng_state()
 
     class Seen(HalfNormal):

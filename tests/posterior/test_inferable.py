@@ -1,0 +1,69 @@
+"""Models that no guide of this library can be the posterior of are refused, with what to do."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyro_vbd as vbd
+
+
+def test_model_with_nothing_to_infer_is_refused():
+    with pytest.raises(ValueError, match="nothing to infer"):
+        vbd.VBDGuide(lambda: pyro.sample("y", dist.Normal(0.0, 1.0), obs=torch.tensor(1.0)))()
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda: dist.Bernoulli(torch.tensor(0.5)),
+        lambda: dist.Categorical(torch.ones(3)),
+        lambda: dist.Poisson(torch.tensor(3.0)),
+        lambda: dist.Geometric(torch.tensor(0.3)).expand([2]).to_event(1),
+        lambda: dist.Multinomial(3, torch.ones(3)),
+    ],
+)
+def test_discrete_latent_is_refused(fn):
+    with pytest.raises(ValueError, match="site 'k' is a discrete latent"):
+        vbd.VBDGuide(lambda: pyro.sample("k", fn()))()
+
+
+def test_unobserved_targets_are_a_discrete_latent():
+    with pytest.raises(ValueError, match="pass the data when the guide runs for the first time"):
+        vbd.VBDGuide(vbd.Classifier(torch.nn.Linear(3, 2), vbd.priors.GaussianUniform(), 8).forward, torch.randn(8, 3))
+
+
+@pytest.mark.parametrize(("batch", "shape"), [(4, ()), (4, (3,)), (8, (2, 3))])
+def test_weight_inside_the_data_plate_is_refused(batch, shape):
+    """In a subsampled plate any latent, in a full one a matrix: the layer called one line too late."""
+
+    def model(x):
+        with pyro.plate("data", 8, subsample=x):
+            w = pyro.sample("w", dist.Normal(torch.zeros(shape), 1.0).to_event(len(shape)))
+            pyro.sample("y", dist.Normal(w.reshape(len(x), -1).sum(-1), 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="'w' is drawn inside the plate 'data'"):
+        vbd.VBDGuide(model, torch.zeros(batch))
+
+
+def test_a_latent_of_each_datum_is_accepted_in_a_full_plate():
+    def model(x):
+        with pyro.plate("data", 8, subsample=x):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("y", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    guide = vbd.VBDGuide(model, torch.zeros(8))
+    assert guide.median()["z"].shape == (8, 2)
+    assert math.isfinite(vbd.VBD_ELBO().loss(model, guide, torch.zeros(8)))
+
+
+def test_records_inside_a_plate_do_not_make_it_a_data_plate():
+    def model():
+        with pyro.plate("members", 2):
+            w = pyro.sample("w", dist.Normal(torch.zeros(3, 4), 1.0).to_event(2))
+            pyro.deterministic("norm", w.square().sum((-2, -1)))
+
+    guide = vbd.VBDGuide(model)
+    assert guide()["w"].shape == (2, 3, 4)
