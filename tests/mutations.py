@@ -1,0 +1,142 @@
+"""Ways to break the library, each of which a test must notice.
+
+python -m tests.mutations           all of them, some minutes
+python -m tests.mutations kl adam   those with one of these words in what they do
+
+Each is made in a copy of the project, where the tests named with it then run: they have to fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("pyro_vbd", "models", "examples", "tests", "docs", "README.md", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change of one place, and the tests that are there for it."""
+
+    #: What is wrong then.
+    what: str
+    #: Below ``pyro_vbd/``.
+    file: str
+    old: str
+    new: str
+    #: Below ``tests/``, with a pattern of names behind a space where one suffices.
+    tests: str
+
+    @property
+    def path(self) -> Path:
+        return Path("pyro_vbd", self.file)
+
+
+MUTATIONS = [
+    Mutation("the KL is added to the bound", "elbo.py",
+             "log_likelihood - self.kl_weight * kl", "log_likelihood + self.kl_weight * kl", "test_elbo.py"),
+    Mutation("particles are summed, not averaged", "elbo.py",
+             'site["log_prob_sum"] / self.num_particles', 'site["log_prob_sum"]', "test_elbo.py"),
+    Mutation("weights of single sites' KLs are forgotten", "elbo.py",
+             "first_match(self.site_weights, site, 1.0) * kl", "kl", "test_elbo.py"),
+    Mutation("the collapsed KL is twice what it is", "kl.py",
+             "return 0.5 * torch.log1p(inverse_alpha)", "return torch.log1p(inverse_alpha)", "test_kl.py"),
+    Mutation("the KL's gradient in log_var has the wrong sign", "kl.py",
+             ".div_(prior_variance).sub_(grad).mul_(0.5)", ".div_(prior_variance).add_(grad).mul_(0.5)", "test_kl.py"),
+    Mutation("the KL of a site is a mean over weights", "site_kl.py",
+             ".sum()", ".mean()", "test_site_kl.py test_elbo.py"),
+    Mutation("the second moment lacks the mean", "posterior/mean_field.py",
+             "return torch.addcmul(self.variance, self.loc, self.loc)", "return self.variance",
+             "posterior/test_mean_field.py"),
+    Mutation("the variance of an output is linear in the inputs", "estimators/rules.py",
+             "variances[name] = named[name].square()", "variances[name] = named[name]", "estimators/test_rules.py"),
+    Mutation("a fixed bias counts in the variance too", "estimators/rules.py",
+             'variances["bias"] = None', 'variances["bias"] = bias', "estimators/test_rules.py"),
+    Mutation("noise of the variance instead of the deviation", "estimators/gaussian_tensor.py",
+             "clamp_min(torch.finfo(variance.dtype).tiny).sqrt()", "clamp_min(torch.finfo(variance.dtype).tiny)",
+             "estimators/test_rules.py"),
+    Mutation("a weight that was drawn gets noise of its own", "estimators/gaussian_tensor.py",
+             "rule is not None and not any(leaf.is_drawn for leaf in gaussians)", "rule is not None",
+             "estimators/test_gaussian_tensor.py"),
+    Mutation("flipout without the outputs' signs", "estimators/flipout.py",
+             "_signs(mean, feature_dim).expand_as(mean)", "torch.ones_like(mean)", "estimators/test_flipout.py"),
+    Mutation("a weight that is never read goes unnoticed", "paired_traces.py",
+             "    if unread:", "    if False:", "test_paired_traces.py"),
+    Mutation("the batch is taken for the data set", "supervised.py",
+             "max(self.num_data, batch), subsample", "batch, subsample", "test_supervised.py"),
+    Mutation("gamma's optimum is the sum, not the mean", "priors/gaussian_uniform.py",
+             "sum_of_squares / count", "sum_of_squares", "priors/test_gaussian_uniform.py"),
+    Mutation("the exact posterior's bound has the wrong sign", "posterior/exact_scale.py",
+             "precision.log() - log_z - 0.5", "precision.log() + log_z - 0.5", "posterior/test_exact_scale.py"),
+    Mutation("mutual information is the whole entropy", "predict.py",
+             "(entropy - self.entropy / count)", "(entropy)", "test_predict.py"),
+    Mutation("epistemic variance is the variance of one draw's mean", "predict.py",
+             "epistemic = self.squares / count", "epistemic = self.squares / count**2", "test_predict.py"),
+    Mutation("masks keep what they should remove", "relevance.py",
+             "(value <= limit(site))", "(value > limit(site))", "test_relevance.py"),
+    Mutation("the relevance of a unit has its sign turned", "relevance.py",
+             "variance.log() - square.log()", "square.log() - variance.log()", "test_relevance.py"),
+    Mutation("Adam in the graph without the correction of its first moment", "compiling/adam.py",
+             "(rates / (1.0 - torch.exp(counts * log_beta1)))", "rates", "compiling/test_adam.py"),
+    Mutation("a step whose loss is not finite moves the parameters", "compiling/adam.py",
+             "tensor.copy_(torch.where(healthy, value, tensor))", "tensor.copy_(value)", "compiling/test_adam.py"),
+    Mutation("gradients of processes are summed, not averaged", "training/processes.py",
+             ".to(wide) for tensor in tensors]).mul_(part)", ".to(wide) for tensor in tensors])",
+             "training/test_processes.py averages"),
+    Mutation("a KL ramp that begins at once", "training/schedules.py",
+             "(epoch - start) / (end - start) if epoch > start else 0.0", "epoch / end", "training/test_schedules.py"),
+    Mutation("a changed checkpoint is read", "training/checkpoint.py",
+             "if checksum(payload) != found:", "if False:", "training/test_checkpoint.py test_damage.py"),
+    Mutation("files are written in place", "whole_file.py",
+             "temporary = path.with_name(", "temporary = path or path.with_name(", "test_whole_file.py"),
+    Mutation("log q counts a delta's density", "draws/model_run.py",
+             "scale_and_mask(terms, 1.0, site[\"mask\"])", "scale_and_mask(terms, 2.0, site[\"mask\"])",
+             "draws/test_model_run.py"),
+    Mutation("a gate's noise is shared by the batch", "noise/gate.py",
+             "gates = x.new_ones(x.shape[0], 1) * self.weight", "gates = x.new_ones(1, 1) * self.weight",
+             "noise/test_gate.py"),
+    Mutation("a gate of negative mean passes max-pooling", "compression/absorb_gates.py",
+             "bool((gate.weight >= 0).all())", "True", "compression/test_absorb_gates.py"),
+]  # fmt: skip
+
+
+def survives(mutation: Mutation) -> bool:
+    """Whether the tests pass all the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in COPIED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, Path(folder, name))
+        path = Path(folder, mutation.path)
+        text = path.read_text()
+        assert mutation.old in text, f"{mutation.path} holds no {mutation.old!r}: say where that is done now"
+        path.write_text(text.replace(mutation.old, mutation.new, 1))
+        files = [f"tests/{word}" for word in mutation.tests.split() if word.endswith(".py")]
+        words = [word for word in mutation.tests.split() if not word.endswith(".py")]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+        command += ["-k", " or ".join(words)] if words else []
+        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{mutation.what}: the tests did not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def main(words: list[str]) -> int:
+    chosen = [m for m in MUTATIONS if not words or any(word.lower() in m.what.lower() for word in words)]
+    survivors = 0
+    for mutation in chosen:
+        alive = survives(mutation)
+        survivors += alive
+        print(f"{'SURVIVED' if alive else 'caught'}: {mutation.what} ({mutation.path})", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} caught")
+    return survivors
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
