@@ -29,6 +29,12 @@ def test_importing_changes_nothing():
     assert done.returncode == 0, done.stderr
 
 
+def test_importing_takes_less_than_twice_the_time_of_pyro():
+    program = "from time import process_time as t; a = t(); import pyro; b = t(); import pyro_vbd; print((t() - a)/(b - a))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 2.0
+
+
 def test_public_names_are_documented():
     for name in vbd.__all__:
         value = getattr(vbd, name)

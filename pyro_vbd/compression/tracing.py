@@ -55,7 +55,11 @@ class _Shapes(fx.Interpreter):
 
 
 def trace_calls(net: nn.Module, keep: Sequence[str] = ()) -> fx.Graph:
-    """The network's calls, without running it; see :func:`trace`."""
+    """The network's calls, without running it; see :func:`trace`.
+
+    Raises:
+        TypeError: for code that cannot be traced, with the module that it is of.
+    """
     tracer = _Tracer(keep)
     try:
         return tracer.trace(net)

@@ -34,7 +34,11 @@ def check_floor(family: str, name: str, power: Hyperparameter, bounded_from: flo
 
 @register_optimum(Truncated, "variance")
 def truncated_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
-    """The optimum of the base, or the floor where that is lower: J has one minimum, and grows on both sides of it."""
+    """The optimum of the base, or the floor where that is lower: J has one minimum, and grows on both sides of it.
+
+    Raises:
+        NotImplementedError: if the base has no registered optimum.
+    """
     optimum = find_optimum(type(hyperprior.base), "variance")
     if optimum is None:
         raise NotImplementedError(f"no optimum is registered for {type(hyperprior.base).__name__} on the variance")

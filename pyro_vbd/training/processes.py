@@ -170,7 +170,11 @@ class Processes:
 
 
 def num_data(batch: tuple[Any, ...]) -> int:
-    """The length of a batch's first tensor."""
+    """The length of a batch's first tensor.
+
+    Raises:
+        ValueError: for a batch without a tensor that has a dimension.
+    """
     for leaf in tree_leaves(batch):
         if isinstance(leaf, Tensor) and leaf.dim():
             return len(leaf)

@@ -49,7 +49,11 @@ def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], 
 
 
 def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Processes) -> dict[str, Tensor]:
-    """Put the state of a checkpoint into the run, if there is one; the best parameters so far."""
+    """Put the state of a checkpoint into the run, if there is one; the best parameters so far.
+
+    Raises:
+        ValueError: for a checkpoint that is damaged, of another network, of several members, or not there for all processes.
+    """
     state = saved_state(path, processes)
     if state is None:
         return {}
@@ -59,7 +63,11 @@ def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Proce
 
 
 def saved_state(path: Path, processes: Processes) -> dict[str, Any] | None:
-    """What a checkpoint holds; None where there is none."""
+    """What a checkpoint holds; None where there is none.
+
+    Raises:
+        ValueError: for one that is damaged, or not there for all processes.
+    """
     path = path if path.exists() else previous_of(path)  # killed between two renamings
     if len(set(there := processes.gathered(path.exists()))) > 1:
         raise ValueError(f"{path} is not there for process {there.index(False)}: put it where every process can read it")
@@ -72,6 +80,9 @@ def restore(
     """Put a state of :func:`run_state` into the run; the best parameters so far.
 
     A process that the run did not have before keeps its random state.
+
+    Raises:
+        ValueError: for a state of another network.
     """
     ours = {name: tuple(value.shape) for name, value in {**parameters, **buffers(run.model)}.items()}
     theirs = {name: tuple(value.shape) for name, value in state["values"].items()}

@@ -34,7 +34,11 @@ def check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
 def find_parameters(
     model: Any, guide: VBDGuide, elbo: VBD_ELBO, data: Iterable[Any], device: Any, processes: Processes
 ) -> dict[str, Tensor]:
-    """Every leaf that the loss depends on, by name, found by one run that leaves no trace."""
+    """Every leaf that the loss depends on, by name, found by one run that leaves no trace.
+
+    Raises:
+        ValueError: for no data, or, with several processes, a likelihood that is not scaled to the whole data set.
+    """
     with untouched(model):
         try:
             batch = next(iter(moved(processes.share(data, 0), device)))
