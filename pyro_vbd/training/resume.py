@@ -52,7 +52,8 @@ def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Proce
     """Put the state of a checkpoint into the run, if there is one; the best parameters so far.
 
     Raises:
-        ValueError: for a checkpoint that is damaged, of another network, of several members, or not there for all processes.
+        ValueError: for a checkpoint that is damaged, of another network or of several members, or not there for all
+            processes.
     """
     state = saved_state(path, processes)
     if state is None:
