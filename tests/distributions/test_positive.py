@@ -32,6 +32,9 @@ class HalfT:
     def cdf(self, x):
         return 2 * self.whole.cdf(x) - 1
 
+    def support(self):
+        return 0.0, np.inf
+
 
 class Above:
     def __init__(self, base, floor):

@@ -1,31 +1,14 @@
 """A half-t scale, between the horseshoe and the half-normal."""
 
-import math
-
-import numpy as np
 import torch
-from scipy import stats
 from torch.testing import assert_close
 
 from pyro_vbd.priors import HalfNormal, HalfStudentT, Horseshoe
 from pyro_vbd.priors.half_normal import half_normal_scale
 from pyro_vbd.priors.half_student_t import half_student_t_scale
 from pyro_vbd.priors.horseshoe import half_cauchy_scale
+from tests.distributions.test_positive import HalfT
 from tests.priors.families import FamilyTests, at
-
-
-class HalfT:
-    def __init__(self, df, scale):
-        self.whole = stats.t(df, scale=scale)
-
-    def logpdf(self, x):
-        return math.log(2) + self.whole.logpdf(x)
-
-    def cdf(self, x):
-        return 2 * self.whole.cdf(x) - 1
-
-    def support(self):
-        return 0.0, np.inf
 
 
 class TestHalfStudentT(FamilyTests):
