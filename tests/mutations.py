@@ -16,8 +16,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyro_vbd
+
 ROOT = Path(__file__).parents[1]
-COPIED = ("pyro_vbd", "models", "examples", "tests", "docs", "README.md", "pyproject.toml")
+COPIED = (
+    Path(pyro_vbd.__file__).parent,
+    *(ROOT / name for name in ("models", "examples", "tests", "docs", "README.md", "pyproject.toml")),
+)
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,9 @@ MUTATIONS = [
 def survives(mutation: Mutation) -> bool:
     """Whether the tests pass all the same."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in COPIED:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, Path(folder, name))
+        for path in COPIED:
+            copy = shutil.copytree if path.is_dir() else shutil.copy
+            copy(path, Path(folder, path.name))
         path = Path(folder, mutation.path)
         text = path.read_text()
         assert mutation.old in text, f"{mutation.path} holds no {mutation.old!r}: say where that is done now"

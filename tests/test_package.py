@@ -7,6 +7,8 @@ from pathlib import Path
 import pyro_vbd as vbd
 
 ROOT = Path(__file__).parents[1]
+#: The library as it is installed, which need not be here.
+PACKAGE = Path(vbd.__file__).parent
 
 IMPORT = """
 import sys, warnings, random, numpy, torch, pyro
@@ -42,12 +44,12 @@ def test_public_names_are_documented():
 
 
 def test_every_file_says_what_it_is_for_and_has_a_test():
-    for path in (ROOT / "pyro_vbd").rglob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         assert path.read_text().startswith(('"""', 'r"""')), path
         if path.name not in ("__init__.py", "version.py"):
-            mirror = ROOT / "tests" / path.relative_to(ROOT / "pyro_vbd").parent / f"test_{path.name}"
+            mirror = ROOT / "tests" / path.relative_to(PACKAGE).parent / f"test_{path.name}"
             assert mirror.exists(), f"{path.name} has no {mirror.name}"
 
 
 def test_no_prints_in_the_library():
-    assert not [p for p in (ROOT / "pyro_vbd").rglob("*.py") if "print(" in p.read_text()]
+    assert not [p for p in PACKAGE.rglob("*.py") if "print(" in p.read_text()]
