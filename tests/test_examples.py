@@ -14,8 +14,7 @@ import torch
 
 import pyro_vbd as vbd
 from tests.paper.small_data import write_cifar10, write_mnist, write_svhn
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from tests.programs import EXAMPLES, Program
 
 #: The paper's tables, on small random data, into a folder of their own.
 PAPER = ["--data-dir", "{out}/data", "--results", "{out}/results", "--work", "{out}/work", "--device", "{device}",
@@ -59,15 +58,8 @@ def run(program: str, tmp_path: Path, device, *extra: str) -> str:
         for write in (write_mnist, write_cifar10, write_svhn):
             write(tmp_path / "data", train=60, test=20)
     flags = [flag.format(out=tmp_path, device=device) for flag in COMMANDS[program]]
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / program), *flags, *extra],
-        capture_output=True,
-        text=True,
-        cwd=EXAMPLES.parent,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = Program(EXAMPLES / program, *flags, *extra, folder=EXAMPLES.parent, prints=tmp_path / "prints")
+    assert done.wait() == 0, done.stderr
     return done.stdout
 
 
@@ -175,11 +167,8 @@ def test_tutorials_end_in_a_picture(tutorial, tmp_path):
     assert longer
     assert source.count("# %%") >= 4
     (tmp_path / tutorial).write_text(source)
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        [sys.executable, tutorial], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = Program(tmp_path / tutorial, folder=tmp_path, prints=tmp_path / "prints", MPLBACKEND="Agg")
+    assert done.wait() == 0, done.stderr
     picture = Path("out/tutorials", tutorial).with_suffix(".png")
     assert f"figure: {picture}" in done.stdout
     assert (tmp_path / picture).stat().st_size > 10_000
