@@ -15,9 +15,10 @@ import torch
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 CONTEXT = multiprocessing.get_context("forkserver")  # it has no CUDA context either, which a fork would break
-CONTEXT.set_forkserver_preload(  # what is not installed is left out
-    ["pyro_vbd", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets", "torchmetrics", "torchvision", "arviz", "pytest"]
-)
+CONTEXT.set_forkserver_preload(  # what is not installed is left out; a first optimizer's step imports Dynamo
+    ["pyro_vbd", "torch._dynamo", "matplotlib.pyplot", "scipy.stats", "sklearn.datasets", "torchmetrics", "torchvision",
+     "arviz", "pytest"]
+)  # fmt: skip
 
 
 class Program:

@@ -23,9 +23,10 @@ x, y = torch.randn(300, 8), torch.randint(3, (300,))
 model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=300)
 guide = vbd.VBDGuide(model)
 print("go", flush=True)
-vbd.fit(model, guide, vbd.Batches(x, y, batch_size=10), epochs=12, seed=3, lr=1e-2, progress=False,
-        kl_schedule=vbd.schedules.kl_ramp(2, 6), validation=vbd.Batches(x, y), patience=20, checkpoint=sys.argv[1])
-torch.save({**model.state_dict(), **guide.state_dict()}, sys.argv[2])
+run = vbd.fit(model, guide, vbd.Batches(x, y, batch_size=10), epochs=12, seed=3, lr=1e-2, progress=False,
+              kl_schedule=vbd.schedules.kl_ramp(2, 6), validation=vbd.Batches(x, y), patience=20, checkpoint=sys.argv[1])
+losses = torch.tensor([record["loss"] for record in run.history])  # the parameters are those of the best epoch
+torch.save({"losses": losses, **model.state_dict(), **guide.state_dict()}, sys.argv[2])
 """
 
 
