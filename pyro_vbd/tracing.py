@@ -95,7 +95,7 @@ def trace_step(
     weight = torch.tensor(float(elbo.kl_weight), dtype=parameters[0].dtype, device=parameters[0].device)
     with undisturbed(model), torch.enable_grad(), _modules_that_run(model, guide) as modules:
         try:
-            # make_fx notes down the shape of every value, under a mode that it would make anew for each: a third of the time
+            # make_fx notes the shape of every value down, under a mode that it would make anew for each: half of the time
             with tracing(TracingContext(FakeTensorMode())):
                 graph = make_fx(step)(*inputs, weight)
         except NotStatic:

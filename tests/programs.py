@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch._inductor
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -23,6 +24,8 @@ CONTEXT.set_forkserver_preload(  # what is not installed is left out; a first op
 
 class Program:
     """A program at work, as ``python program *arguments`` would run it in a folder, on one thread.
+
+    Compiled steps run as traced graphs: what Inductor does to them takes half a minute, and has tests of its own.
 
     Args:
         program: its file.
@@ -66,4 +69,5 @@ def _run(program: Path, arguments: tuple[str, ...], folder: Path, files: tuple[P
     sys.argv = [str(program), *arguments]
     sys.path[:] = [str(program.parent), *(entry for entry in sys.path if entry != str(EXAMPLES))]
     torch.set_num_threads(1)
+    torch._inductor.compile = lambda graph, *_, **__: graph
     runpy.run_path(str(program), run_name="__main__")
