@@ -1,6 +1,5 @@
 """Functions run by several processes at once, as torchrun would start them, and what each of them returns."""
 
-import multiprocessing
 import os
 import traceback
 from collections.abc import Callable
@@ -10,13 +9,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.programs import CONTEXT
+
 
 def in_processes(function: Callable[..., Any], size: int, folder: Path, *args: Any) -> list[Any]:
     """What ``function(*args)`` returns in each process of a group, in their order; a string tells of an exception."""
-    context = multiprocessing.get_context("forkserver")  # quick to start, and has no CUDA context that a fork would break
-    context.set_forkserver_preload(["pyro_vbd", __name__])
     folder.mkdir(parents=True, exist_ok=True)
-    processes = [context.Process(target=_run, args=(function, rank, size, folder, args)) for rank in range(size)]
+    processes = [CONTEXT.Process(target=_run, args=(function, rank, size, folder, args)) for rank in range(size)]
     for process in processes:
         process.start()
     for process in processes:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,8 +15,7 @@ import torch
 
 import pyro_vbd as vbd
 from tests.paper.small_data import write_cifar10, write_mnist, write_svhn
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from tests.programs import EXAMPLES, Program
 
 #: The paper's tables, on small random data, into a folder of their own.
 PAPER = ["--data-dir", "{out}/data", "--results", "{out}/results", "--work", "{out}/work", "--device", "{device}",
@@ -59,15 +59,8 @@ def run(program: str, tmp_path: Path, device, *extra: str) -> str:
         for write in (write_mnist, write_cifar10, write_svhn):
             write(tmp_path / "data", train=60, test=20)
     flags = [flag.format(out=tmp_path, device=device) for flag in COMMANDS[program]]
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / program), *flags, *extra],
-        capture_output=True,
-        text=True,
-        cwd=EXAMPLES.parent,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = Program(EXAMPLES / program, *flags, *extra, folder=EXAMPLES.parent, prints=tmp_path / "prints")
+    assert done.wait() == 0, done.stderr
     return done.stdout
 
 
@@ -139,19 +132,37 @@ def test_compress_on_larger_pictures(data, net, tmp_path, device):
     assert rows[-1]["weights"] < rows[0]["weights"]
 
 
-def torchrun(tmp_path: Path, name: str, epochs: int, *flags: str) -> subprocess.Popen:
+def distributed_flags(tmp_path: Path, name: str) -> list[str]:
+    return ["--epochs", "8", "--checkpoint", str(tmp_path / f"{name}.ckpt"), "--weights", str(tmp_path / f"{name}.pt")]
+
+
+def torchrun(tmp_path: Path, name: str) -> subprocess.Popen:
     """Two processes under torchrun, which starts them again once if one dies."""
-    files = ["--checkpoint", str(tmp_path / f"{name}.ckpt"), "--weights", str(tmp_path / f"{name}.pt")]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    command = [*launcher, str(EXAMPLES / "distributed.py"), "--epochs", str(epochs), *files, *flags]
+    command = [*launcher, str(EXAMPLES / "distributed.py"), *distributed_flags(tmp_path, name)]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=EXAMPLES.parent, env=environment, stdout=subprocess.PIPE, text=True)
 
 
+def two_processes(tmp_path: Path, name: str) -> list[Program]:
+    """Two processes of one run, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": name,
+              "TORCHELASTIC_RESTART_COUNT": "0", "folder": EXAMPLES.parent}  # fmt: skip
+    flags = distributed_flags(tmp_path, name)
+    return [
+        Program(EXAMPLES / "distributed.py", *flags, prints=tmp_path / rank, RANK=rank, LOCAL_RANK=rank, **shared)
+        for rank in "01"
+    ]
+
+
 def test_distributed_goes_on_when_a_process_is_killed(tmp_path):
-    with torchrun(tmp_path, "whole", 8) as whole:
-        assert "2 processes" in whole.stdout.read()
-    with torchrun(tmp_path, "killed", 8) as killed:
+    whole = two_processes(tmp_path, "whole")
+    assert [process.wait() for process in whole] == [0, 0], whole[0].stderr
+    assert "2 processes" in whole[0].stdout
+    with torchrun(tmp_path, "killed") as killed:
         while not (tmp_path / "killed.ckpt.previous").exists():
             assert killed.poll() is None, "it ended too early"
             time.sleep(0.02)
@@ -175,11 +186,8 @@ def test_tutorials_end_in_a_picture(tutorial, tmp_path):
     assert longer
     assert source.count("# %%") >= 4
     (tmp_path / tutorial).write_text(source)
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        [sys.executable, tutorial], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = Program(tmp_path / tutorial, folder=tmp_path, prints=tmp_path / "prints", MPLBACKEND="Agg")
+    assert done.wait() == 0, done.stderr
     picture = Path("out/tutorials", tutorial).with_suffix(".png")
     assert f"figure: {picture}" in done.stdout
     assert (tmp_path / picture).stat().st_size > 10_000

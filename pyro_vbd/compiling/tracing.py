@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,8 @@ def trace_step(
     weight = torch.tensor(float(elbo.kl_weight), dtype=parameters[0].dtype, device=parameters[0].device)
     with undisturbed(model), torch.enable_grad(), _modules_that_run(model, guide) as modules:
         try:
-            graph = make_fx(step)(*inputs, weight)
+            with _one_fake_mode():
+                graph = make_fx(step)(*inputs, weight)
         except NotStatic:
             raise
         except Exception as error:
@@ -126,6 +127,16 @@ def trainable_leaves(loss: Tensor) -> list[Tensor]:
 def _python_random_state() -> tuple[Any, ...]:
     state = np.random.get_state(legacy=False)  # noqa: NPY002  (the state that pyro.set_rng_seed sets)
     return random.getstate(), state["state"]["pos"], state["state"]["key"].tobytes()  # type: ignore[call-overload]
+
+
+def _one_fake_mode() -> AbstractContextManager[Any]:
+    """One mode for all shapes that make_fx notes down: it would make one for each value, half of the time of a trace."""
+    try:  # no public part of torch
+        from torch._guards import TracingContext, tracing
+        from torch._subclasses.fake_tensor import FakeTensorMode
+    except ImportError:
+        return nullcontext()
+    return tracing(TracingContext(FakeTensorMode()))
 
 
 @contextmanager

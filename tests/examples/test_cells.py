@@ -1,6 +1,5 @@
 """Cells that several runners share: each is run once, none is lost, and what a dead runner began is taken over."""
 
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from cells import run_cells
 
 import pyro_vbd as vbd
+from tests.programs import CONTEXT
 
 
 def cell(log: Path, number: int, seconds: float = 0.0) -> dict:
@@ -45,8 +45,7 @@ def test_of_other_settings(tmp_path):
 
 
 def test_runners_at_once_share_the_work_and_one_that_dies_loses_nothing(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    runners = [context.Process(target=work, args=(tmp_path, 0.5, 6)) for _ in range(2)]
+    runners = [CONTEXT.Process(target=work, args=(tmp_path, 0.5, 6)) for _ in range(2)]
     for runner in runners:
         runner.start()
     while len(list(tmp_path.glob("runs/*.lock"))) < 2:

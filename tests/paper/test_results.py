@@ -6,6 +6,7 @@ from filelock import FileLock
 
 from examples.paper.results import Results
 from tests.paper.toy import cell
+from tests.programs import CONTEXT
 
 
 def test_records_come_back_sorted(tmp_path):
@@ -41,9 +42,8 @@ def hold(folder, ready, go):
 
 
 def test_a_claim_is_ours_alone_until_its_holder_dies(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, go = context.Queue(), context.Queue()
-    holder = context.Process(target=hold, args=(tmp_path, ready, go), daemon=True)
+    ready, go = CONTEXT.Queue(), CONTEXT.Queue()
+    holder = CONTEXT.Process(target=hold, args=(tmp_path, ready, go), daemon=True)
     holder.start()
     assert ready.get(timeout=60)
     results = Results(tmp_path, "toy")

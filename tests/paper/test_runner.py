@@ -14,6 +14,7 @@ from examples.paper.results import Results
 from examples.paper.runner import run_cells, wanted, work_folder
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
+from tests.programs import Program
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,11 +116,11 @@ def environment(**more):
 
 def test_two_runners_share_the_cells(folder):
     log = folder / "log"
+    (folder / "runner.py").write_text(TWO_RUNNERS)
     runners = [
-        subprocess.Popen([sys.executable, "-c", TWO_RUNNERS, str(folder)], cwd=ROOT, env=environment(TOY_LOG=str(log)))
-        for _ in range(2)
+        Program(folder / "runner.py", str(folder), folder=ROOT, prints=folder / name, TOY_LOG=str(log)) for name in "ab"
     ]
-    assert [runner.wait(timeout=120) for runner in runners] == [0, 0]
+    assert [runner.wait() for runner in runners] == [0, 0]
     ran = log.read_text().split()
     assert len(ran) == len(set(ran)) == 20
     assert len(Results(folder / "results", "toy").records()) == 20
@@ -140,16 +141,20 @@ def metrics(folder, name):
 
 def test_killed_and_started_again_it_ends_where_it_would_have(folder):
     arguments = ["--only", "vbd", "--epochs", "20", "--selection", "validation"]
-    subprocess.run(table4_program(folder, "whole", *arguments), cwd=ROOT, env=environment(), check=True, timeout=120)
-    command = table4_program(folder, "killed", *arguments)
-    killed = subprocess.Popen(command, cwd=ROOT, env=environment())
-    deadline = time.monotonic() + 60
-    while not list((folder / "killed" / "work").rglob("*.previous")) and time.monotonic() < deadline:
+
+    def start(name):
+        program, *flags = table4_program(folder, name, *arguments)[1:]
+        return Program(Path(program), *flags, folder=ROOT, prints=folder / "prints")
+
+    assert start("whole").wait() == 0
+    killed = start("killed")
+    while not list((folder / "killed" / "work").rglob("*.previous")):
+        assert killed.process.is_alive(), killed.stderr
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.process.kill()
+    assert killed.wait() == -signal.SIGKILL
     assert not (folder / "killed" / "results" / "table4.jsonl").exists()
-    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=120)
+    assert start("killed").wait() == 0
     assert metrics(folder, "killed") == metrics(folder, "whole")
     assert not list((folder / "killed" / "work").glob("*"))
 

@@ -13,8 +13,8 @@ from tests.digits import digits
 PRIOR = vbd.priors.GaussianUniform()
 
 
-def job(folder, device, held_out, **changes):
-    x, y, x_test, y_test = digits(device)
+def job(folder, device, held_out, train=1200, **changes):
+    x, y, x_test, y_test = digits(device, train)
     images = [torch.nn.functional.interpolate(part.view(-1, 1, 8, 8), size=(28, 28)) for part in (x, x_test)]
     recipe = dict(
         table4.STRONG["lenet-300-100"], refit=0.25, epochs=13, batch_size=50, lr=4e-3, kl=[[1, 0.0], [3, 1.0], [5, 1.4]]
@@ -40,7 +40,7 @@ def test_the_kl_goes_past_the_bound(tmp_path, device):
     ratios = []
     for name, last in (("bound", 1.0), ("more", 3.0)):
         torch.manual_seed(0)
-        chosen = job(tmp_path / name, device, held_out=False, kl=[[1, 0.0], [3, 1.0], [5, last]])
+        chosen = job(tmp_path / name, device, held_out=False, train=600, kl=[[1, 0.0], [3, 1.0], [5, last]])
         found = strong_sparsity.train(chosen, PRIOR)
         assert "picked" not in found  # nothing is held out
         ratios.append(found["compression"])
@@ -51,7 +51,7 @@ def test_the_kl_goes_past_the_bound(tmp_path, device):
 def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, saves):
     def run(where):
         pyro.set_rng_seed(0)
-        chosen = job(tmp_path / where, device, held_out=False, epochs=4, refit=0.5)
+        chosen = job(tmp_path / where, device, held_out=False, train=600, epochs=4, refit=0.5)
         found = strong_sparsity.train(chosen, PRIOR)
         return {key: value for key, value in found.items() if key != "seconds"}
 

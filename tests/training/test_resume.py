@@ -4,8 +4,6 @@ import copy
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 
 import pyro_vbd as vbd
 from tests.digits import assert_equal, classifier, pair, values
+from tests.programs import Program
 
 PROGRAM = """
 import sys, torch, pyro_vbd as vbd
@@ -24,35 +23,39 @@ x, y = torch.randn(300, 8), torch.randint(3, (300,))
 model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=300)
 guide = vbd.VBDGuide(model)
 print("go", flush=True)
-vbd.fit(model, guide, vbd.Batches(x, y, batch_size=10), epochs=25, seed=3, lr=1e-2, progress=False,
-        kl_schedule=vbd.schedules.kl_ramp(2, 6), validation=vbd.Batches(x, y), patience=20, checkpoint=sys.argv[1])
-torch.save({**model.state_dict(), **guide.state_dict()}, sys.argv[2])
+run = vbd.fit(model, guide, vbd.Batches(x, y, batch_size=10), epochs=12, seed=3, lr=1e-2, progress=False,
+              kl_schedule=vbd.schedules.kl_ramp(2, 6), validation=vbd.Batches(x, y), patience=20, checkpoint=sys.argv[1])
+losses = torch.tensor([record["loss"] for record in run.history])  # the parameters are those of the best epoch
+torch.save({"losses": losses, **model.state_dict(), **guide.state_dict()}, sys.argv[2])
 """
 
 
-def program(tmp_path: Path, name: str) -> subprocess.Popen:
-    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / f"{name}.ckpt"), str(tmp_path / f"{name}.pt")]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True)
+def program(tmp_path: Path, name: str) -> Program:
+    """The program at work, when it is about to train."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    files = str(tmp_path / f"{name}.ckpt"), str(tmp_path / f"{name}.pt")
+    prints = tmp_path / f"{name} {time.monotonic_ns()}"
+    started = Program(tmp_path / "program.py", *files, folder=tmp_path, prints=prints)
+    while not started.stdout:
+        assert started.process.is_alive(), started.stderr
+        time.sleep(0.001)
+    return started
 
 
 def check_kills(tmp_path: Path, moments: int) -> None:
-    with program(tmp_path, "whole") as whole:
-        whole.stdout.readline()
-        start = time.perf_counter()
-        assert whole.wait(120) == 0
-        seconds = time.perf_counter() - start
+    whole = program(tmp_path, "whole")
+    start = time.perf_counter()
+    assert whole.wait() == 0
+    seconds = time.perf_counter() - start
     expected = torch.load(tmp_path / "whole.pt", weights_only=True)
     chance = random.Random(0)
     killed = 0
     for moment in range(moments):
-        with program(tmp_path, str(moment)) as run:
-            run.stdout.readline()
-            time.sleep(chance.uniform(0, 0.7 * seconds))
-            os.kill(run.pid, signal.SIGKILL)
-            killed += run.wait() == -signal.SIGKILL
-        with program(tmp_path, str(moment)) as again:
-            again.stdout.read()
-            assert again.wait(120) == 0
+        run = program(tmp_path, str(moment))
+        time.sleep(chance.uniform(0, 0.7 * seconds))
+        run.process.kill()
+        killed += run.wait() == -signal.SIGKILL
+        assert program(tmp_path, str(moment)).wait() == 0
         assert_equal(torch.load(tmp_path / f"{moment}.pt", weights_only=True), expected)
     assert killed >= moments / 2, "the program was too quick to be killed"
 
