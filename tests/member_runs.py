@@ -48,7 +48,8 @@ def state(run):
 @pytest.fixture
 def same_noise(monkeypatch):
     """Outputs at 0.7 standard deviations above their mean: the noise is the same in all runs."""
-    monkeypatch.setattr(
-        "pyro_vbd.estimators.rules.sample_output",
-        lambda mean, variance: mean + 0.7 * variance.clamp_min(1e-30).sqrt(),
-    )
+    for module in ("gaussian_tensor", "rules"):
+        monkeypatch.setattr(
+            f"pyro_vbd.estimators.{module}.sample_output",
+            lambda mean, variance: mean + 0.7 * variance.clamp_min(1e-30).sqrt(),
+        )
