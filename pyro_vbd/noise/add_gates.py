@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pyro_vbd.modes import in_mode
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
+from pyro_vbd.noise.transformer import open_transformers
 
 __all__ = ["ACTIVATIONS", "After", "add_gates"]
 
@@ -46,6 +47,7 @@ def add_gates(net: nn.Module, after: After = ACTIVATIONS, inputs: Any = None, di
         TypeError: for an attention module that cannot be gated.
     """
     gated = copy.deepcopy(net)
+    open_transformers(gated)
     chosen = _predicate(after)
     names = [name for name, module in gated.named_modules() if name and chosen(name, module)]
     if not names:

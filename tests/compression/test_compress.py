@@ -12,7 +12,7 @@ from torch import nn
 
 import models
 import pyro_vbd as vbd
-from tests.compression.networks import Block, Concatenated, Excited, Written, convolutional, dense, tokens
+from tests.compression.networks import Block, Concatenated, Excited, LastToken, Written, convolutional, dense, tokens
 from tests.compression.pruned import error, trained
 from tests.digits import pair
 
@@ -135,6 +135,21 @@ NETWORKS = {
             Concatenated(nn.Conv2d(1, 3, 3), nn.Conv2d(1, 5, 3)), nn.BatchNorm2d(8), nn.ReLU(), Excited(8, 2),
             nn.MaxPool2d(2), Written(72), nn.Linear(72, 4),
         ), (1, 8, 8),
+    ),
+    "depthwise": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU6(),
+            nn.Conv2d(6, 6, 3, 1, 1, groups=6, bias=False), nn.BatchNorm2d(6), nn.ReLU6(),
+            nn.Conv2d(6, 9, 1, bias=False), nn.BatchNorm2d(9), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(9, 4),
+        ), (3, 12, 12),
+    ),
+    "torch's encoder": (
+        lambda: nn.Sequential(
+            nn.Linear(5, 8),
+            nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, 0.1, batch_first=True), 2),
+            LastToken(), nn.Linear(8, 4),
+        ), (5, 5),
     ),
     "attention": (lambda: nn.Sequential(Block(8, 2, True), Block(8, 2, False), nn.Flatten(), nn.Linear(40, 4)), (5, 8)),
 }  # fmt: skip
