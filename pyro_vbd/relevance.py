@@ -88,7 +88,7 @@ def masks(
         per: whether weights go one by one, or a ``"unit"`` or an ``"input"`` at a time; see :func:`relevance`.
 
     Raises:
-        ValueError: if ``per`` is unknown, or a threshold is no number.
+        ValueError: if ``per`` is unknown, a threshold is no number, or a pattern matches no site.
     """
     gates = gate_sites(guide.model)
     patterns = {"*": threshold} if isinstance(threshold, int | float) else dict(threshold)
@@ -103,6 +103,8 @@ def masks(
         return next((value for pattern, value in patterns.items() if fnmatchcase(site, pattern)), rest)
 
     full = guide.log_alpha()
+    if lost := [pattern for pattern in patterns if not any(fnmatchcase(site, pattern) for site in full)]:
+        raise ValueError(f"the thresholds of {lost} are for no weight: the sites are {sorted(full)}; mend the patterns")
     return {
         site: (value <= limit(site)).to(value.dtype).expand_as(full[site]).contiguous()
         for site, value in relevance(guide, per).items()
@@ -192,3 +194,5 @@ def _check_masks(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> N
                 f"the mask of {site!r} has shape {tuple(mask.shape)}, the weight {tuple(weights[site].shape)}: it is of "
                 "another network"
             )
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError(f"the mask of {site!r} holds other numbers than 0 and 1: pass 1 where a weight stays, else 0")

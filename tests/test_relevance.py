@@ -135,6 +135,8 @@ def test_gates_have_a_threshold_of_their_own():
     assert (vbd.point_network(model, guide)[1][1].weight == 1).all()
     with pytest.raises(ValueError, match="keep nothing and remove nothing"):
         vbd.masks(guide, float("nan"))
+    with pytest.raises(ValueError, match=r"thresholds of \['conv\.\*'\] are for no weight: the sites are \[.*'.*mend"):
+        vbd.masks(guide, {"*": 3.0, "conv.*": 1.0})
 
 
 def test_masks_of_another_network_are_refused():
