@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
+from pyro_vbd.compression.example_inputs import resized
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.modes import in_mode
 
@@ -46,7 +47,7 @@ def latencies(before: nn.Module, after: nn.Module, inputs: Any, batch_sizes: Seq
     found = []
     with in_mode(before, False), in_mode(after, False):
         for size in batch_sizes:
-            batch = tree_map(lambda leaf: _repeated(leaf, size), inputs)  # noqa: B023  (used at once)
+            batch = resized(inputs, size)
             for net in (before, after):
                 _seconds(net, batch)  # what is done once
             pairs: list[tuple[float, float]] = []
@@ -57,12 +58,6 @@ def latencies(before: nn.Module, after: nn.Module, inputs: Any, batch_sizes: Seq
             quotient = statistics.median(a / b for a, b in pairs)
             found.append(Latency(size, statistics.median(first), statistics.median(second), quotient, len(pairs)))
     return found
-
-
-def _repeated(leaf: Any, size: int) -> Any:
-    if not isinstance(leaf, Tensor):
-        return leaf
-    return leaf[torch.arange(size, device=leaf.device) % len(leaf)]
 
 
 def _seconds(net: nn.Module, batch: Any) -> float:

@@ -182,6 +182,8 @@ def test_what_cannot_be_done_is_named(device):
         vbd.compress(model, guide, kept={"other.weight": torch.ones(3)})
     with pytest.raises(ValueError, match=r"'7.weight' has shape \(3,\), the weight \(10, 30\)"):
         vbd.compress(model, guide, kept={"7.weight": torch.ones(3)})
+    with pytest.raises(ValueError, match=r"mask of '7.weight' holds other numbers than 0 and 1"):
+        vbd.compress(model, guide, kept={"7.weight": torch.full((10, 30), 0.5)})
     with pytest.raises(TypeError, match="holds no network"):
         vbd.compress(lambda x: x, guide)
     fresh, its_guide = pair(20)
