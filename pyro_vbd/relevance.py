@@ -140,7 +140,7 @@ def point_network(
 
     Raises:
         TypeError: if the model holds no network.
-        ValueError: if the masks are those of another network.
+        ValueError: if the guide is another model's, or the masks are those of another network.
     """
     network = network_of(model)
     net = copy.deepcopy(network.net)
@@ -151,6 +151,11 @@ def point_network(
     for name in network.priors:
         site = network.site(name)
         parameter = net.get_parameter(name)
+        if site not in means or means[site].shape != parameter.shape:
+            raise ValueError(
+                f"the guide has no posterior of {site!r} with shape {tuple(parameter.shape)}: it is of another model; pass "
+                "the one made for this"
+            )
         parameter.copy_(means[site] * kept[site] if site in kept else means[site])
         parameter.requires_grad_(True)
     return net

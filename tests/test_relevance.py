@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils import prune
 
 import pyro_vbd as vbd
@@ -145,6 +146,9 @@ def test_masks_of_another_network_are_refused():
         vbd.point_network(model, guide, kept={"9.weight": torch.ones(3)})
     with pytest.raises(ValueError, match=r"'0.weight' has shape \(3,\), the weight \(50, 64\)"):
         vbd.point_network(model, guide, kept={"0.weight": torch.ones(3)})
+    other = vbd.Classifier(nn.Sequential(nn.Linear(3, 2)), vbd.priors.GaussianUniform(), 8)
+    with pytest.raises(ValueError, match=r"no posterior of '0.weight' with shape \(50, 64\): it is of another model"):
+        vbd.point_network(model, vbd.VBDGuide(other))
 
 
 def test_a_model_without_a_network():

@@ -48,9 +48,13 @@ def load_safetensors(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
         ImportError: without the package safetensors.
         ValueError: if the file is of another network, or not from :func:`save_safetensors`.
     """
-    with _need("safetensors").safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
-        state = {name: file.get_tensor(name) for name in file.keys()}
+    safetensors = _need("safetensors")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or damaged: {error}") from error
     if "pyro_vbd" not in metadata:
         raise ValueError(f"{path} does not say how wide the layers are: it was not written by save_safetensors")
     try:

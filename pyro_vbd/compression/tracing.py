@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.select import Select
 from pyro_vbd.noise.attention import HeadwiseAttention
@@ -58,7 +59,10 @@ class _Tracer(fx.Tracer):
 class _Shapes(fx.Interpreter):
     """Runs the graph and notes each result: tensors on the meta device, anything else as it is."""
 
+    at = ""
+
     def run_node(self, n: fx.Node) -> Any:
+        self.at = str(n.target)
         result = super().run_node(n)
         n.meta["value"] = fx.node.map_aggregate(
             result, lambda value: value.to("meta") if isinstance(value, Tensor) else value
@@ -93,10 +97,19 @@ def trace(net: nn.Module, inputs: Any, keep: Sequence[str] = ()) -> fx.GraphModu
 
     Raises:
         TypeError: for code whose course depends on the data, with the name of the module.
+        ValueError: for inputs that do not fit.
     """
     graph = trace_calls(net, keep, _names_of(net, inputs))
     module = fx.GraphModule(net, graph)
-    _Shapes(module).run(*_positional(graph, inputs))
+    shapes = _Shapes(module)
+    try:
+        shapes.run(*_positional(graph, inputs))
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        given = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+        raise ValueError(
+            f"{type(net).__name__} does not run on example inputs of shapes {given}: at {shapes.at!r}, "
+            f"{str(error).partition(chr(10))[0]}; pass others by inputs="
+        ) from error
     return module
 
 

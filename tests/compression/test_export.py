@@ -33,6 +33,9 @@ def test_safetensors(small, tmp_path, device):
     safetensors.save_file({"a": torch.zeros(1, device="cpu")}, path)
     with pytest.raises(ValueError, match="was not written by save_safetensors"):
         vbd.load_safetensors(path, convnet())
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(ValueError, match="no safetensors file, or damaged"):
+        vbd.load_safetensors(path, convnet())
 
 
 @pytest.mark.parametrize("make", [ByHand, None])
