@@ -107,7 +107,7 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         here = owner._modules.get(key)
         if sizes_["type"] == "Sequential":
             if type(here) is not nn.Sequential or len(here) != sizes_["length"]:
-                owner.add_module(key, nn.Sequential())
+                owner.add_module(key, nn.Sequential().train(owner.training))
         elif type(here) not in _ARGUMENTS or sizes(here) != sizes_:  # type: ignore[arg-type]
             module = build(sizes_)
             owner.add_module(key, module.train(owner.training))

@@ -58,6 +58,7 @@ def test_a_cut_network_from_the_one_before(make):
     new.load_state_dict(small.state_dict())
     torch.testing.assert_close(new(x), small(x), rtol=0, atol=0)
     assert describe(new) == describe(small)
+    assert not any(module.training for module in rebuild(make().eval(), describe(small)).modules())
 
 
 def test_what_was_kept_is_not_looked_into_again():
