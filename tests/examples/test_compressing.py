@@ -46,7 +46,7 @@ def run_all(data):
 def data():
     with torch.device("cpu"):
         g = torch.Generator().manual_seed(0)
-        return Data(*pictures(300, g), *pictures(150, g), *pictures(100, g))
+        return Data(*pictures(300, g), *pictures(151, g), *pictures(100, g))
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +55,22 @@ def done(data):
         return run_all(data)
 
 
+def with_nonsense_for_test(data):
+    return replace(data, x_test=torch.zeros_like(data.x_test), y_test=torch.full_like(data.y_test, 2))
+
+
 def test_nothing_is_chosen_on_the_test_set(data, done):
     rows, narrow, sparse = done
-    nonsense = replace(data, x_test=torch.zeros_like(data.x_test), y_test=torch.full_like(data.y_test, 2))
-    other_rows, other_narrow, other_sparse = run_all(nonsense)
+    other_rows, other_narrow, other_sparse = run_all(with_nonsense_for_test(data))
     assert [row.test_error for row in rows] != [row.test_error for row in other_rows]
     for first, second in ((narrow, other_narrow), (sparse.network, other_sparse.network)):
         ours, theirs = first.state_dict(), second.state_dict()
         assert list(ours) == list(theirs)
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert sparse.threshold == other_sparse.threshold
+    assert all(
+        abs(151 * point.error - round(151 * point.error)) < 1e-6 for point in sparse.swept.points
+    )  # of so many validation data
     assert [vars(point) for point in sparse.swept.points] == [vars(point) for point in other_sparse.swept.points]
 
 
@@ -75,7 +81,7 @@ def test_more_weight_closes_more_gates_and_a_bound_keeps_the_accuracy(data, done
     loss = rows[1].validation_error - rows[0].validation_error
     assert loss < rows[2].validation_error - rows[0].validation_error  # the last one costs more
     strict = replace(SETTING, max_loss=max(loss, 0.0))
-    narrow, _ = cut_by_gates(plain(SETTING, data, RUN), rows[:1], strict, data, RUN)
+    narrow, _ = cut_by_gates(plain(SETTING, data, RUN), rows[:1], strict, with_nonsense_for_test(data), RUN)
     assert work(narrow) == rows[1].multiply_adds
 
 
