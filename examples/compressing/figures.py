@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import FuncFormatter
 
 import pyro_vbd as vbd
 
@@ -86,7 +86,8 @@ def result_figure(sparse: Any, rows: Sequence[Any], max_loss: float) -> plt.Figu
     right.set_ylim(0.0, top)
     shown = [r for r, point in zip(fewer, sparse.swept.points, strict=True) if 100 * point.error < top]
     right.set_xlim(0.7, 1.6 * max([ratio, *shown]))
-    right.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    for set_formatter in (right.xaxis.set_major_formatter, right.xaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else ""))
     right.set_title("What removal costs")
     right.legend(frameon=False, fontsize="small")
     return figure

@@ -16,7 +16,7 @@ from pyro_vbd.compression.example_inputs import resized
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.modes import in_mode
 
-__all__ = ["Latency", "latencies"]
+__all__ = ["Latency", "latencies", "milliseconds"]
 
 #: Seconds of measuring for a batch size, and the fewest and most turns.
 _SECONDS, _FEWEST, _MOST = 2.0, 5, 200
@@ -32,6 +32,11 @@ class Latency:
     #: Median over turns of the quotient before/after of neighbours in time: what a noisy machine disturbs least.
     speedup: float
     turns: int
+
+
+def milliseconds(seconds: float) -> str:
+    """In three digits, as people write them: 0.123, 12.3, 1230."""
+    return f"{float(f'{1e3 * seconds:.3g}'):g}"
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from pyro_vbd.compression.example_inputs import resized
-from pyro_vbd.compression.latency import Latency
+from pyro_vbd.compression.latency import Latency, milliseconds
 from pyro_vbd.compression.select import Select
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.modes import in_mode
@@ -127,7 +127,7 @@ class Report:
             f"{self.sparse_bytes_8:,} with 8 bits a weight",
         ]
         lines += [
-            f"batch of {row.batch_size}: {1e3 * row.before:.3g} ms -> {1e3 * row.after:.3g} ms, "
+            f"batch of {row.batch_size}: {milliseconds(row.before)} ms -> {milliseconds(row.after)} ms, "
             f"{row.speedup:.1f} times as fast ({row.turns} turns)"
             for row in self.latency
         ]

@@ -23,7 +23,7 @@ def _no_time():
 
 SETTING = Setting(
     lambda: mlp(6, (12, 12), 3), 50, plain_epochs=10, weight_epochs=10, refit_epochs=4, lr=1e-2, max_loss=100.0,
-    gates=nn.ReLU, gate_epochs=10, gate_weights=(1.0, 30.0), tuning_epochs=4, last_epochs=4,
+    gates=nn.ReLU, gate_epochs=10, gate_weights=(30.0, 1.0), tuning_epochs=4, last_epochs=4,
 )  # fmt: skip
 
 
@@ -75,14 +75,14 @@ def test_nothing_is_chosen_on_the_test_set(data, done):
 
 
 def test_more_weight_closes_more_gates_and_a_bound_keeps_the_accuracy(data, done):
-    rows, narrow, _ = done
-    assert rows[2].multiply_adds < rows[1].multiply_adds < rows[0].multiply_adds
-    assert work(narrow) == rows[2].multiply_adds
-    loss = rows[1].validation_error - rows[0].validation_error
-    assert loss < rows[2].validation_error - rows[0].validation_error  # the last one costs more
+    (first, small, large), narrow, _ = done
+    assert small.multiply_adds < large.multiply_adds < first.multiply_adds
+    assert work(narrow) == small.multiply_adds
+    loss = large.validation_error - first.validation_error
+    assert loss < small.validation_error - first.validation_error
     strict = replace(SETTING, max_loss=max(loss, 0.0))
-    narrow, _ = cut_by_gates(plain(SETTING, data, RUN), rows[:1], strict, with_nonsense_for_test(data), RUN)
-    assert work(narrow) == rows[1].multiply_adds
+    narrow, _ = cut_by_gates(plain(SETTING, data, RUN), [first], strict, with_nonsense_for_test(data), RUN)
+    assert work(narrow) == large.multiply_adds
 
 
 def work(net):
