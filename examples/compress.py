@@ -2,6 +2,7 @@
 
     python examples/compress.py
     python examples/compress.py --data mnist --net lenet-300-100 --data-dir DIR --compile
+    python examples/compress.py --data mnist --net mlp-580 --data-dir DIR --compile
     python examples/compress.py --data mnist --net lenet-5 --data-dir DIR --compile
     python examples/compress.py --data cifar10 --net resnet-8 --data-dir DIR
 
