@@ -1,14 +1,16 @@
 """Parts of compress.py: what is chosen is chosen on validation data, within the bounds that are asked for."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from compress import cut_by_gates
+from compress import cut_by_gates, split
 from compressing.settings import Setting
 from compressing.stages import Data, Run, pick, plain, pruned
 from compressing.summary import row_of
+from data import load
 from torch import nn
 
 from models import mlp
@@ -53,6 +55,16 @@ def data():
 def done(data):
     with torch.device("cpu"):
         return run_all(data)
+
+
+def test_validation_data_are_no_training_data(device):
+    found, whole = split("digits", Path(), device), load("digits", Path())
+    assert (len(found.x), len(found.x_val), len(found.x_test)) == (798, 399, 600)
+    for parts, expected in (
+        ((found.x, found.x_val), whole.x), ((found.y, found.y_val), whole.y), ((found.x_test,), whole.x_eval),
+        ((found.y_test,), whole.y_eval),
+    ):  # fmt: skip
+        assert torch.equal(torch.cat(parts).cpu(), expected.cpu())
 
 
 def with_nonsense_for_test(data):
