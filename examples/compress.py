@@ -2,6 +2,7 @@
 
     python examples/compress.py
     python examples/compress.py --data mnist --net lenet-300-100 --data-dir DIR --compile
+    python examples/compress.py --data mnist --net mlp-580 --data-dir DIR --compile
     python examples/compress.py --data mnist --net lenet-5 --data-dir DIR --compile
     python examples/compress.py --data cifar10 --net resnet-8 --data-dir DIR
 
@@ -145,8 +146,10 @@ def main() -> None:
         "curve": result_figure(sparse, rows, setting.prune_loss),
         "report": sparse.report.draw(),
     }
+    if len(rows) > 2:
+        figures["gates"] = gates_figure(rows)
     if gates_report is not None:
-        figures |= {"gates": gates_figure(rows), "gates-report": gates_report.draw()}
+        figures["gates-report"] = gates_report.draw()
     for key, figure in figures.items():
         path = options.out / f"{name}-{key}.png"
         write(path, lambda path, figure=figure: figure.savefig(path, dpi=120, format="png"))

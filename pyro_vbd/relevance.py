@@ -88,7 +88,7 @@ def masks(
         per: whether weights go one by one, or a ``"unit"`` or an ``"input"`` at a time; see :func:`relevance`.
 
     Raises:
-        ValueError: if ``per`` is unknown, or a threshold is no number.
+        ValueError: if ``per`` is unknown, a threshold is no number, or a pattern matches no site.
     """
     gates = gate_sites(guide.model)
     patterns = {"*": threshold} if isinstance(threshold, int | float) else dict(threshold)
@@ -102,6 +102,8 @@ def masks(
         return first_match(patterns, site, gate_threshold if site in gates else 3.0)
 
     full = guide.log_alpha()
+    if lost := [pattern for pattern in patterns if not any(fnmatchcase(site, pattern) for site in full)]:
+        raise ValueError(f"the thresholds of {lost} are for no weight: the sites are {sorted(full)}; mend the patterns")
     return {
         site: (value <= limit(site)).to(value.dtype).expand_as(full[site]).contiguous()
         for site, value in relevance(guide, per).items()
@@ -137,7 +139,7 @@ def point_network(
 
     Raises:
         TypeError: if the model holds no network.
-        ValueError: if the masks are those of another network.
+        ValueError: if the guide is another model's, or the masks are those of another network.
     """
     network = network_of(model)
     net = copy.deepcopy(network.net)
@@ -148,6 +150,11 @@ def point_network(
     for name in network.priors:
         site = network.site(name)
         parameter = net.get_parameter(name)
+        if site not in means or means[site].shape != parameter.shape:
+            raise ValueError(
+                f"the guide has no posterior of {site!r} with shape {tuple(parameter.shape)}: it is of another model; pass "
+                "the one made for this"
+            )
         parameter.copy_(means[site] * kept[site] if site in kept else means[site])
         parameter.requires_grad_(True)
     return net
@@ -191,3 +198,5 @@ def _check_masks(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> N
                 f"the mask of {site!r} has shape {tuple(mask.shape)}, the weight {tuple(weights[site].shape)}: it is of "
                 "another network"
             )
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError(f"the mask of {site!r} holds other numbers than 0 and 1: pass 1 where a weight stays, else 0")

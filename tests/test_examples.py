@@ -94,7 +94,7 @@ def test_mcmc_ground_truth_writes_a_table_and_a_figure(tmp_path, device):
 @pytest.mark.parametrize("net", ["mlp", "convnet"])
 def test_compress_writes_what_it_says(net, tmp_path, device):
     pytest.importorskip("sklearn")
-    flags = ["--net", net, "--gate-weights", "1", "30", "--max-loss", "100", "--epochs", "20"]
+    flags = ["--net", net, "--gate-weights", "1", "30", "--max-loss", "100", "--epochs", "20", "--prune-loss", "5"]
     printed = run("compress.py", tmp_path, device, *flags, "--resume")
     for kind in ("training", "curve", "report", "gates"):
         assert (tmp_path / f"digits-{net}-{kind}.png").stat().st_size > 5_000
@@ -104,10 +104,13 @@ def test_compress_writes_what_it_says(net, tmp_path, device):
     assert all(row["name"] in printed for row in rows)
     assert all([found["batch_size"] for found in row["latency"]] == [1, 128] for row in rows[1:])
     # what goes on from the gates is the smaller, for every error is good enough
-    assert rows[2]["multiply_adds"] < rows[0]["multiply_adds"]
+    assert rows[2]["multiply_adds"] < rows[1]["multiply_adds"] < rows[0]["multiply_adds"]
     assert numbers["gates"]["total"]["multiply_adds_left"] == rows[2]["multiply_adds"]
     assert numbers["report"]["total"]["weights"] == rows[2]["weights"] > rows[3]["weights"]
     assert numbers["bytes_on_disk"]["sparse"] == (tmp_path / f"digits-{net}.sparse").stat().st_size == rows[3]["bytes"]
+    allowed = rows[0]["validation_error"] + 5.0
+    good = [point for point in numbers["sweep"] if 100 * point["error"] <= allowed]
+    assert numbers["threshold"] == max(good, key=lambda point: point["ratio"])["threshold"]
     again = run("compress.py", tmp_path, device, *flags, "--resume")
     assert again.splitlines()[-1] == printed.splitlines()[-1]
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils import prune
 
 import pyro_vbd as vbd
@@ -135,6 +136,8 @@ def test_gates_have_a_threshold_of_their_own():
     assert (vbd.point_network(model, guide)[1][1].weight == 1).all()
     with pytest.raises(ValueError, match="keep nothing and remove nothing"):
         vbd.masks(guide, float("nan"))
+    with pytest.raises(ValueError, match=r"thresholds of \['conv\.\*'\] are for no weight: the sites are \[.*'.*mend"):
+        vbd.masks(guide, {"*": 3.0, "conv.*": 1.0})
 
 
 def test_masks_of_another_network_are_refused():
@@ -143,6 +146,9 @@ def test_masks_of_another_network_are_refused():
         vbd.point_network(model, guide, kept={"9.weight": torch.ones(3)})
     with pytest.raises(ValueError, match=r"'0.weight' has shape \(3,\), the weight \(50, 64\)"):
         vbd.point_network(model, guide, kept={"0.weight": torch.ones(3)})
+    other = vbd.Classifier(nn.Sequential(nn.Linear(3, 2)), vbd.priors.GaussianUniform(), 8)
+    with pytest.raises(ValueError, match=r"no posterior of '0.weight' with shape \(50, 64\): it is of another model"):
+        vbd.point_network(model, vbd.VBDGuide(other))
 
 
 def test_a_model_without_a_network():

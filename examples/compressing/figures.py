@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import FuncFormatter
 
 import pyro_vbd as vbd
 
@@ -82,8 +82,12 @@ def result_figure(sparse: Any, rows: Sequence[Any], max_loss: float) -> plt.Figu
     right.set(xscale="log", xlabel="times fewer weights than the plain network", ylabel="error, %")
     lowest = min(first.validation_error, first.test_error, last.test_error)
     highest = max(last.test_error, last.validation_error, first.validation_error + max_loss)
-    right.set_ylim(0.0, 1.5 * highest + 0.5 * (highest - lowest))
-    right.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    top = 1.5 * highest + 0.5 * (highest - lowest)
+    right.set_ylim(0.0, top)
+    shown = [r for r, point in zip(fewer, sparse.swept.points, strict=True) if 100 * point.error < top]
+    right.set_xlim(0.7, 1.6 * max([ratio, *shown]))
+    for set_formatter in (right.xaxis.set_major_formatter, right.xaxis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "125" else ""))
     right.set_title("What removal costs")
     right.legend(frameon=False, fontsize="small")
     return figure
@@ -107,8 +111,9 @@ def gates_figure(rows: Sequence[Any]) -> plt.Figure:
         weight = row.name.rpartition(", ")[2]
         axis.annotate(weight, (speed, row.validation_error), (4, 6), textcoords="offset points", fontsize="small")
     size = cut[0].latency[-1].batch_size
-    axis.set(xlabel=f"times as fast as the plain network, batch of {size}", ylabel="error, %", ylim=(0.0, None))
+    axis.set(xlabel=f"times as fast as the plain network, batch of {size}", ylabel="error, %")
     axis.margins(x=0.1)
+    axis.set_ylim(0.0, 1.15 * max(max(row.validation_error, row.test_error) for row in (first, *cut)))
     axis.set_title("Units cut by gates (dotted: the plain network)")
     axis.legend(frameon=False)
     return figure

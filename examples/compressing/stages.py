@@ -155,10 +155,10 @@ def pruned(net: nn.Module, max_error: float, setting: Setting, data: Data, run: 
     swept = vbd.sweep(model, guide, held_out, THRESHOLDS)
     chosen = pick(swept.points, max_error / 100.0)
     small, report = vbd.compress(model, guide, chosen.threshold)
-    if setting.tuning_epochs:
+    if setting.last_epochs:
         tuned = copy.deepcopy(small)
         batches = data.batches(setting.batch_size)
-        vbd.fine_tune(tuned, batches, epochs=setting.tuning_epochs, lr=setting.lr, progress=run.progress)
+        vbd.fine_tune(tuned, batches, epochs=setting.last_epochs, lr=setting.lr, progress=run.progress)
         small = min(tuned, small, key=lambda net: error(net, data.x_val, data.y_val))
     return Sparse(small, report, (before, log_alpha(guide)), swept, chosen.threshold, first.history)
 

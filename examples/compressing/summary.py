@@ -13,7 +13,7 @@ from torch import nn
 import pyro_vbd as vbd
 from compressing.stages import Data, error
 from pyro_vbd.compression import latencies
-from pyro_vbd.compression.latency import Latency
+from pyro_vbd.compression.latency import Latency, milliseconds
 from pyro_vbd.compression.report import multiply_adds
 
 __all__ = ["Row", "row_of", "table"]
@@ -59,8 +59,9 @@ def table(rows: Sequence[Row]) -> str:
     titles = ["", "validation", "test error", "weights", "fewer", "multiply-adds", "file, bytes"]
     lines = [[*titles, *(f"batch {size}" for size in sizes)]]
     for row in rows:
-        speeds = [f"{1e3 * found.after:.3g} ms, {found.speedup:.1f}x as fast" for found in row.latency]
-        speeds = speeds or [f"{1e3 * found.before:.3g} ms" for found in rows[-1].latency]
+        # not in ms, which differ from minute to minute on a machine with other work
+        speeds = [f"{found.speedup:.1f}x as fast" for found in row.latency]
+        speeds = speeds or [f"{milliseconds(found.before)} ms" for found in rows[-1].latency]
         fewer = first.weights / max(row.weights, 1)
         lines.append(
             [row.name, f"{row.validation_error:.2f}%", f"{row.test_error:.2f}%", f"{row.weights:,}", f"{fewer:.1f}x",

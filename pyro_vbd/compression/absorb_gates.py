@@ -9,15 +9,14 @@ from pyro_vbd.noise.gate import Gate
 
 __all__ = ["absorb_gates"]
 
-# what a factor on each channel may pass
-_LINEAR_MAPS = (
-    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+# what a factor may pass; if it is not negative; on channels; and both: max(w x) is w max(x) for w > 0 alone
+_ANY = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_POSITIVE = (nn.ReLU, nn.LeakyReLU)
+_MEANS = (
+    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
 )  # fmt: skip
-# what it may pass if it is not negative: max(w x) is w max(x) for w > 0 alone
 _MAXIMA = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.ReLU,
-    nn.LeakyReLU,
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
 )  # fmt: skip
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -53,8 +52,9 @@ def _layers_behind(node: fx.Node, gate: Gate, modules: dict[fx.Node, nn.Module])
         if isinstance(module, _LAYERS) and _reads_channels(module, node, gate):
             found.append(module)
             continue
-        passes = isinstance(module, _LINEAR_MAPS)
-        passes |= isinstance(module, _MAXIMA) and bool((gate.weight >= 0).all())
+        positive = bool((gate.weight >= 0).all())
+        passes = isinstance(module, _ANY) or (positive and isinstance(module, _POSITIVE))
+        passes |= channels_first and (isinstance(module, _MEANS) or (positive and isinstance(module, _MAXIMA)))
         passes |= isinstance(module, nn.Flatten) and channels_first and module.start_dim == 1 and module.end_dim == -1
         behind = _layers_behind(user, gate, modules) if passes else []
         if not behind:

@@ -56,27 +56,29 @@ class Channelwise(Operation):
 class PointwiseStep(Channelwise):
     """A function of each number for itself: of a constant it is the function's value."""
 
+    def forward(self) -> Axis | None:
+        return None if has_computed_number(self.node) else super().forward()
+
     def constant(self, axis: Axis) -> Tensor:
         return apply(self.node, self.module, axis.constant)
 
 
+def has_computed_number(node: fx.Node) -> bool:
+    """Whether an argument is a number that the code computes, from the batch's size perhaps."""
+    return any(not isinstance(arg.meta["value"], Tensor) for arg in node.all_input_nodes)
+
+
 def apply(node: fx.Node, module: Any, constant: Tensor) -> Tensor:
-    """An elementwise step's values at constants; NaN stays NaN."""
+    """The values of an elementwise step of one tensor, perhaps in several places, at constants; NaN stays NaN."""
     value = constant.nan_to_num()
-    kwargs = node.kwargs
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda source: value)
     if node.op == "call_module":
-        found = module(value)
+        found = module(*args, **kwargs)
     elif node.op == "call_method":
-        found = getattr(value, str(node.target))(*node.args[1:], **kwargs)
+        found = getattr(value, str(node.target))(*args[1:], **kwargs)
     else:
-        args = [value if isinstance(arg, fx.Node) and position_of(node) == i else arg for i, arg in enumerate(node.args)]
-        found = node.target(*args, **{k: value if isinstance(v, fx.Node) else v for k, v in kwargs.items()})  # type: ignore[operator]
+        found = node.target(*args, **kwargs)  # type: ignore[operator]
     return torch.where(constant.isnan(), torch.nan, found.to(constant))
-
-
-def position_of(node: fx.Node) -> int:
-    """Where among the arguments the first that comes from another step stands."""
-    return next((i for i, arg in enumerate(node.args) if isinstance(arg, fx.Node)), -1)
 
 
 @register_operation(
@@ -97,9 +99,10 @@ class DropoutStep(Channelwise):
     nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
     F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d,
     F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d,
+    nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, F.interpolate,
 )  # fmt: skip
 class PoolingStep(Channelwise):
-    """A maximum or mean over places: of a constant it is the constant, unless a mean counts zeros at the border."""
+    """A maximum or mean over places, or between them: of a constant it is that, unless a mean counts other zeros."""
 
     def forward(self) -> Axis | None:
         axis = self.inputs[0].axis
@@ -107,14 +110,19 @@ class PoolingStep(Channelwise):
 
     def constant(self, axis: Axis) -> Tensor:
         mean = isinstance(self.module, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d) or self.node.target in _MEANS
-        if not mean or self._is_unpadded():
+        if not mean or (self._is_unpadded() and self._option("divisor_override", 6) is None):
             return axis.constant
         return axis.constant.where(axis.constant == 0, torch.nan)
 
     def _is_unpadded(self) -> bool:
-        argument = self.node.args[3] if len(self.node.args) > 3 else self.node.kwargs.get("padding", 0)
-        padding: Any = argument if self.module is None else self.module.padding
+        padding = self._option("padding", 3) or 0
         return not any(padding) if isinstance(padding, tuple | list) else int(padding) == 0
+
+    def _option(self, name: str, position: int) -> Any:
+        args = self.node.args
+        if self.module is not None:
+            return getattr(self.module, name, None)
+        return args[position] if len(args) > position else self.node.kwargs.get(name)
 
 
 _MEANS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)

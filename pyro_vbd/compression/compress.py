@@ -71,8 +71,9 @@ def compress(
         kept = masks(guide, threshold, gate_threshold, per=per)
     masked = point_network(model, guide, kept=kept)
     found = cut(masked, inputs, keep=keep, allow_dead=allow_dead)
-    of_weights = [mask for mask in kept.values() if mask.dim() > 1]
-    count, kept_count = sum(mask.numel() for mask in of_weights), sum(float(mask.sum()) for mask in of_weights)
+    of_weights = {site: value for site, value in guide.log_alpha().items() if value.dim() > 1}
+    count = sum(value.numel() for value in of_weights.values())
+    kept_count = count - sum(int((kept[site] == 0).sum()) for site in of_weights if site in kept)
     with tempfile.TemporaryDirectory() as folder:
         sizes = [save_sparse(found.network, Path(folder) / "network", bits=bits) for bits in (None, 8)]
     report = Report(

@@ -24,6 +24,7 @@ from pyro_vbd.compression.skeleton import with_calls
 from pyro_vbd.compression.tracing import call_network, trace
 from pyro_vbd.compression.units import Axis, Units
 from pyro_vbd.modes import in_mode
+from pyro_vbd.noise.transformer import open_transformers
 
 __all__ = ["Cut", "cut"]
 
@@ -93,6 +94,7 @@ def cut(net: nn.Module, inputs: Any, *, keep: Sequence[str] = (), allow_dead: bo
             raise ValueError(f"keep={pattern!r} names no module of {type(net).__name__}: mend the pattern")
     original = nn.Sequential(net) if not list(net.children()) else net  # a single layer has nothing around it
     new = copy.deepcopy(original)
+    open_transformers(new, tuple(keep))
     with in_mode(new, False):
         traced = trace(new, inputs, keep)
         absorb_gates(traced)

@@ -1,4 +1,4 @@
-"""Inputs like those that a model was trained on, for a look at its network."""
+"""Inputs like those that a model was trained on, for a look at its network, and batches of other sizes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_vbd.network import StochasticNetwork
 
-__all__ = ["example_inputs"]
+__all__ = ["data_count", "example_inputs", "resized"]
 
 
 def example_inputs(network: StochasticNetwork, batch_size: int = 2) -> Any:
@@ -22,17 +22,38 @@ def example_inputs(network: StochasticNetwork, batch_size: int = 2) -> Any:
     if network.inputs_seen is None:
         raise ValueError("this model has not run yet, so that its inputs are not known: pass example inputs by inputs=")
     args, kwargs = network.inputs_seen
+    if kwargs and args:
+        raise ValueError("this network takes positional and keyword inputs: pass example inputs by inputs=")
     device = next(network.parameters()).device
 
     def like(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        shape = (min(batch_size, len(value)), *value.shape[1:]) if value.dim() else value.shape
         if not value.is_floating_point():
-            return torch.zeros(shape, dtype=value.dtype, device=device)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=value.dtype, device="cpu").to(device)
+            return torch.zeros(value.shape, dtype=value.dtype, device=device)
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(value.shape, generator=generator, dtype=value.dtype, device="cpu").to(device)
 
-    if kwargs and args:
-        raise ValueError("this network takes positional and keyword inputs: pass example inputs by inputs=")
-    found = tree_map(like, kwargs or args)
+    seen = kwargs or args
+    found = tree_map(like, resized(seen, min(batch_size, data_count(seen))))
     return found[0] if isinstance(found, tuple) and len(found) == 1 else found
+
+
+def resized(inputs: Any, size: int) -> Any:
+    """The inputs with their data repeated, or left out, to a batch of another size.
+
+    Tensors of another length than :func:`data_count` (a mask over places, say) stay as they are.
+    """
+    count = data_count(inputs)
+
+    def fit(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.dim() or len(leaf) != count:
+            return leaf
+        return leaf[torch.arange(size, device=leaf.device) % count]
+
+    return tree_map(fit, inputs)
+
+
+def data_count(inputs: Any) -> int:
+    """How many data there are, by the length of the first tensor; 0 without one."""
+    return next((len(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), 0)

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
+from pyro_vbd.compression.example_inputs import data_count
 from pyro_vbd.compression.skeleton import describe, rebuild
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.modes import in_mode
@@ -47,16 +48,21 @@ def load_safetensors(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
         ImportError: without the package safetensors.
         ValueError: if the file is of another network, or not from :func:`save_safetensors`.
     """
-    with _need("safetensors").safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
-        state = {name: file.get_tensor(name) for name in file.keys()}
+    safetensors = _need("safetensors")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or damaged: {error}") from error
     if "pyro_vbd" not in metadata:
         raise ValueError(f"{path} does not say how wide the layers are: it was not written by save_safetensors")
-    new = rebuild(net, json.loads(metadata["pyro_vbd"]))
     try:
+        new = rebuild(net, json.loads(metadata["pyro_vbd"]))
         new.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} is not of this {type(net).__name__}: {error}") from error
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        reason = error if isinstance(error, ValueError | RuntimeError) else repr(error)
+        raise ValueError(f"{path} is not of this {type(net).__name__}: {reason}") from error
     return new.to(next(net.parameters(), torch.empty(0)).device)
 
 
@@ -75,6 +81,7 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
 
     Raises:
         ImportError: without the packages onnx, onnxscript and onnxruntime.
+        ValueError: for fewer than two data.
         RuntimeError: if the outputs differ.
     """
     for package in ("onnx", "onnxscript"):
@@ -82,10 +89,16 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
     runtime = _need("onnxruntime")
     kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
     args = () if kwargs else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    if (count := data_count(inputs)) < 2:
+        raise ValueError(
+            f"the example inputs hold {count} data: pass two or more, since the file is for batches of any size"
+        )
     batch = torch.export.Dim("batch")
-    shapes = [{0: batch} for _ in args], {name: {0: batch} for name in kwargs}
+    shapes = tree_map(
+        lambda x: {0: batch} if isinstance(x, Tensor) and x.dim() and len(x) == count else None, kwargs or args
+    )
     with whole_file(path) as temporary, in_mode(net, False), _quiet():
-        program = torch.onnx.export(net, args, kwargs=kwargs, dynamo=True, verbose=False, dynamic_shapes=_shapes(*shapes))
+        program = torch.onnx.export(net, args, kwargs=kwargs, dynamo=True, verbose=False, dynamic_shapes=shapes)
         assert program is not None
         program.save(str(temporary), external_data=False)
         session = runtime.InferenceSession(temporary.read_bytes(), providers=["CPUExecutionProvider"])
@@ -98,10 +111,6 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
             if not difference <= tolerance * max(float(ours.abs().max()), 1e-30):
                 raise RuntimeError(f"onnxruntime's outputs differ from torch's by {difference:.2g}: {path} was not written")
     return Path(path).stat().st_size
-
-
-def _shapes(args: list[Any], kwargs: dict[str, Any]) -> Any:
-    return kwargs or tuple(args)
 
 
 class _quiet:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import prune
 from tqdm import tqdm
 
 from pyro_vbd.modes import in_mode
@@ -22,8 +21,8 @@ _DECAY = linear_decay()
 
 
 def zero_masks(net: nn.Module) -> dict[str, Tensor]:
-    """Masks of a plain network's weight tensors by ``state_dict`` name: 0 where a weight is 0."""
-    return {name: (p != 0).to(p.dtype) for name, p in net.named_parameters() if p.dim() > 1}
+    """Masks of a plain network's weight tensors by ``state_dict`` name: False where a weight is 0."""
+    return {name: p != 0 for name, p in net.named_parameters() if p.dim() > 1}
 
 
 def fine_tune(
@@ -36,7 +35,7 @@ def fine_tune(
     lr_schedule: Schedule = _DECAY,
     progress: bool = True,
 ) -> list[float]:
-    """Train a network in place by Adam, with the weights that are 0 held there by ``torch.nn.utils.prune``.
+    """Train a network in place by Adam; weights that are 0 stay so, for they have no gradient.
 
     Args:
         net: a network, cut or not: cut, each step is quicker.
@@ -60,18 +59,21 @@ def fine_tune(
     if not parameters:
         raise ValueError(f"{type(net).__name__} has no parameter to train: none asks for a gradient")
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    masked = [(net.get_submodule(n.rpartition(".")[0]), n.rpartition(".")[2], m) for n, m in zero_masks(net).items()]
-    for module, name, mask in masked:
-        prune.custom_from_mask(module, name, mask)
+    masks = zero_masks(net)
+    # not by torch.nn.utils.prune, whose masks wait for a call of the module: attention reads the weights of some uncalled
+    handles = [
+        p.register_hook(lambda gradient, mask=masks[name]: gradient.where(mask, 0.0))
+        for name, p in net.named_parameters()
+        if p.requires_grad and name in masks
+    ]
     try:
         history = _train(net, data, epochs, lr, loss, lr_schedule, progress)
     except BaseException:
-        for module, name, _ in masked:
-            prune.remove(module, name)
         net.load_state_dict(before)
         raise
-    for module, name, _ in masked:
-        prune.remove(module, name)
+    finally:
+        for handle in handles:
+            handle.remove()
     return history
 
 

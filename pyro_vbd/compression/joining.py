@@ -7,29 +7,18 @@ import operator
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from pyro_vbd.compression.channelwise import Channelwise, apply
+from pyro_vbd.compression.channelwise import PointwiseStep, apply, has_computed_number
 from pyro_vbd.compression.operation import Operation, register_operation
 from pyro_vbd.compression.units import Axis
 
 __all__ = ["CatStep", "ElementwiseStep", "ProductStep", "ScalarStep", "SumStep"]
 
 
-def _has_computed_number(node: fx.Node) -> bool:
-    """Whether an argument is a number that the code computes, from the batch's size perhaps."""
-    return any(not isinstance(arg.meta["value"], Tensor) for arg in node.all_input_nodes)
-
-
 @register_operation(operator.truediv, operator.itruediv, operator.pow, torch.div, torch.pow, "div", "div_", "pow")
-class ScalarStep(Channelwise):
-    """Arithmetic with a number."""
-
-    def forward(self) -> Axis | None:
-        return None if _has_computed_number(self.node) else super().forward()
-
-    def constant(self, axis: Axis) -> Tensor:
-        return apply(self.node, None, axis.constant)
+class ScalarStep(PointwiseStep):
+    """Arithmetic with a number, or of a tensor with itself."""
 
 
 class ElementwiseStep(Operation):
@@ -39,7 +28,7 @@ class ElementwiseStep(Operation):
     """
 
     def forward(self) -> Axis | None:
-        if _has_computed_number(self.node):
+        if has_computed_number(self.node):
             return None
         if len(self.inputs) == 1:
             axis = self.inputs[0].axis

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
+from pyro_vbd.compression.example_inputs import resized
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.modes import in_mode
 
-__all__ = ["Latency", "latencies"]
+__all__ = ["Latency", "latencies", "milliseconds"]
 
 #: Seconds of measuring for a batch size, and the fewest and most turns.
 _SECONDS, _FEWEST, _MOST = 2.0, 5, 200
@@ -33,6 +34,11 @@ class Latency:
     turns: int
 
 
+def milliseconds(seconds: float) -> str:
+    """In three digits, as people write them: 0.123, 12.3, 1230."""
+    return f"{float(f'{1e3 * seconds:.3g}'):g}"
+
+
 @torch.no_grad()
 def latencies(before: nn.Module, after: nn.Module, inputs: Any, batch_sizes: Sequence[int] = (1, 128)) -> list[Latency]:
     """Time two networks side by side, one pass of each in turn, in evaluation mode.
@@ -46,7 +52,7 @@ def latencies(before: nn.Module, after: nn.Module, inputs: Any, batch_sizes: Seq
     found = []
     with in_mode(before, False), in_mode(after, False):
         for size in batch_sizes:
-            batch = tree_map(lambda leaf: _repeated(leaf, size), inputs)  # noqa: B023  (used at once)
+            batch = resized(inputs, size)
             for net in (before, after):
                 _seconds(net, batch)  # what is done once
             pairs: list[tuple[float, float]] = []
@@ -57,12 +63,6 @@ def latencies(before: nn.Module, after: nn.Module, inputs: Any, batch_sizes: Seq
             quotient = statistics.median(a / b for a, b in pairs)
             found.append(Latency(size, statistics.median(first), statistics.median(second), quotient, len(pairs)))
     return found
-
-
-def _repeated(leaf: Any, size: int) -> Any:
-    if not isinstance(leaf, Tensor):
-        return leaf
-    return leaf[torch.arange(size, device=leaf.device) % len(leaf)]
 
 
 def _seconds(net: nn.Module, batch: Any) -> float:

@@ -110,7 +110,7 @@ def find_operation(node: fx.Node, module: nn.Module | None) -> type[Operation]:
     found = _OPERATIONS.get(type(module) if module is not None else node.target)
     if found is None and module is not None and next(module.parameters(), None) is not None:
         raise TypeError(
-            f"module {node.target!r} is a {type(module).__name__}, which cannot be cut: name it in keep= to leave it "
-            "whole, or register an operation for its type"
+            f"module {node.target!r} is of type {type(module).__name__}, which cannot be cut: name it in keep= to leave "
+            "it whole, or register an operation for its type"
         )
     return found or Barrier

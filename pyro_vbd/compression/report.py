@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from pyro_vbd.compression.latency import Latency
+from pyro_vbd.compression.example_inputs import resized
+from pyro_vbd.compression.latency import Latency, milliseconds
 from pyro_vbd.compression.select import Select
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.modes import in_mode
@@ -126,7 +127,7 @@ class Report:
             f"{self.sparse_bytes_8:,} with 8 bits a weight",
         ]
         lines += [
-            f"batch of {row.batch_size}: {1e3 * row.before:.3g} ms -> {1e3 * row.after:.3g} ms, "
+            f"batch of {row.batch_size}: {milliseconds(row.before)} ms -> {milliseconds(row.after)} ms, "
             f"{row.speedup:.1f} times as fast ({row.turns} turns)"
             for row in self.latency
         ]
@@ -188,13 +189,12 @@ def layer_reports(
 @torch.no_grad()
 def multiply_adds(net: nn.Module, inputs: Any) -> dict[str, int]:
     """Multiplications for one datum by module name, each module's own (torch's flop counter, halved)."""
-    one = tree_map(lambda leaf: leaf[:1] if isinstance(leaf, Tensor) else leaf, inputs)
     counter = FlopCounterMode(display=False)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque function, which the counter does not know
     try:
         with in_mode(net, False), counter:
-            call_network(net, one)
+            call_network(net, resized(inputs, 1))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     root = type(net).__name__

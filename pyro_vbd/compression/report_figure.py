@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyro_vbd.compression.latency import milliseconds
+
 if TYPE_CHECKING:
     from pyro_vbd.compression.report import Report
 
@@ -48,7 +50,7 @@ def draw_report(report: Report) -> Any:
         right.bar(batches, bars, 0.6)
         right.axhline(100.0, color="grey", linestyle=":")
         for place, row in zip(batches, report.latency, strict=True):
-            text = f"{1e3 * row.before:.2g} to {1e3 * row.after:.2g} ms\n{row.speedup:.1f} times as fast"
+            text = f"{milliseconds(row.before)} to {milliseconds(row.after)} ms\n{row.speedup:.1f} times as fast"
             right.annotate(text, (place, max(100.0, bars[place]) + 2.0), ha="center", va="bottom", fontsize="small")
         right.set_xticks(batches, [f"batch of {row.batch_size}" for row in report.latency])
         right.set(ylim=(0, 1.15 * max(100.0, *bars) + 15.0), xlim=(-0.6, len(report.latency) - 0.4))

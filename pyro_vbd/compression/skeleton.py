@@ -14,6 +14,7 @@ from pyro_vbd.compression.select import Select
 from pyro_vbd.compression.tracing import trace_calls
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
+from pyro_vbd.noise.transformer import open_transformers
 
 __all__ = ["build", "describe", "rebuild", "sizes", "with_calls"]
 
@@ -75,9 +76,11 @@ def describe(net: nn.Module) -> dict[str, Any]:
             modules[name] = sizes(module)
         elif type(module) is nn.Sequential and name:
             modules[name] = {"type": "Sequential", "length": len(module)}
-    calls = {node.name: _literals(node.args) for node in net.graph.nodes} if isinstance(net, fx.GraphModule) else {}
-    keep = net.meta.get("keep", []) if isinstance(net, fx.GraphModule) else []
-    return {"modules": modules, "calls": {name: args for name, args in calls.items() if args}, "keep": keep}
+    if not isinstance(net, fx.GraphModule):
+        return {"modules": modules, "calls": {}, "keep": [], "inputs": []}
+    calls = {node.name: args for node in net.graph.nodes if (args := _literals(node.args))}
+    inputs = [str(node.target) for node in net.graph.nodes if node.op == "placeholder"]
+    return {"modules": modules, "calls": calls, "keep": net.meta.get("keep", []), "inputs": inputs}
 
 
 @torch.no_grad()
@@ -92,6 +95,7 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         ValueError: if the network has no place for a module of the description.
     """
     new = copy.deepcopy(net)
+    open_transformers(new)
     if "" in description["modules"]:
         return build(description["modules"][""])
     for name, sizes_ in description["modules"].items():
@@ -103,14 +107,15 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         here = owner._modules.get(key)
         if sizes_["type"] == "Sequential":
             if type(here) is not nn.Sequential or len(here) != sizes_["length"]:
-                owner.add_module(key, nn.Sequential())
+                owner.add_module(key, nn.Sequential().train(owner.training))
         elif type(here) not in _ARGUMENTS or sizes(here) != sizes_:  # type: ignore[arg-type]
             module = build(sizes_)
             owner.add_module(key, module.train(owner.training))
     if description["calls"]:
         # names of calls follow from the code alone
-        graph = new.graph if isinstance(new, fx.GraphModule) else trace_calls(new, description["keep"])
-        return with_calls(new, graph, description["calls"], description["keep"])
+        keep, inputs = description["keep"], description["inputs"]
+        graph = new.graph if isinstance(new, fx.GraphModule) else trace_calls(new, keep, inputs)
+        return with_calls(new, graph, description["calls"], keep)
     return new
 
 

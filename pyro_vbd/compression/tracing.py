@@ -8,12 +8,14 @@ also what says where a shape is written into the code.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.select import Select
 from pyro_vbd.noise.attention import HeadwiseAttention
@@ -25,9 +27,20 @@ __all__ = ["call_network", "trace", "trace_calls"]
 class _Tracer(fx.Tracer):
     """Stops at torch.nn's modules, at those of this library, and at those to be kept whole."""
 
-    def __init__(self, keep: Sequence[str]) -> None:
+    def __init__(self, keep: Sequence[str], given: Sequence[str] | None) -> None:
         super().__init__()
-        self._keep, self.path = keep, ""
+        self._keep, self._given, self.path = keep, given, ""
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        fn, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        return fn, [self._value(arg.node) if isinstance(arg, fx.Proxy) else arg for arg in args]
+
+    def _value(self, node: fx.Node) -> Any:
+        """What stands for an argument in the code: a default where it is not given, so that ``if mask is None`` holds."""
+        if self._given is None or str(node.target) in self._given or not node.args:
+            return fx.Proxy(node, self)
+        self.graph.erase_node(node)
+        return node.args[0]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, Gate | HeadwiseAttention | Select):
@@ -46,7 +59,10 @@ class _Tracer(fx.Tracer):
 class _Shapes(fx.Interpreter):
     """Runs the graph and notes each result: tensors on the meta device, anything else as it is."""
 
+    at = ""
+
     def run_node(self, n: fx.Node) -> Any:
+        self.at = str(n.target)
         result = super().run_node(n)
         n.meta["value"] = fx.node.map_aggregate(
             result, lambda value: value.to("meta") if isinstance(value, Tensor) else value
@@ -54,13 +70,18 @@ class _Shapes(fx.Interpreter):
         return result
 
 
-def trace_calls(net: nn.Module, keep: Sequence[str] = ()) -> fx.Graph:
+def trace_calls(net: nn.Module, keep: Sequence[str] = (), given: Sequence[str] | None = None) -> fx.Graph:
     """The network's calls, without running it; see :func:`trace`.
+
+    Args:
+        net: a network.
+        keep: patterns of names of modules not to look into.
+        given: names of the arguments that are given, all by default; the others have their defaults for good.
 
     Raises:
         TypeError: for code that cannot be traced, with the module that it is of.
     """
-    tracer = _Tracer(keep)
+    tracer = _Tracer(keep, given)
     try:
         return tracer.trace(net)
     except Exception as error:
@@ -79,11 +100,28 @@ def trace(net: nn.Module, inputs: Any, keep: Sequence[str] = ()) -> fx.GraphModu
 
     Raises:
         TypeError: for code whose course depends on the data, with the name of the module.
+        ValueError: for inputs that do not fit.
     """
-    graph = trace_calls(net, keep)
+    graph = trace_calls(net, keep, _names_of(net, inputs))
     module = fx.GraphModule(net, graph)
-    _Shapes(module).run(*_positional(graph, inputs))
+    shapes = _Shapes(module)
+    try:
+        shapes.run(*_positional(graph, inputs))
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        given = [tuple(leaf.shape) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+        raise ValueError(
+            f"{type(net).__name__} does not run on example inputs of shapes {given}: at {shapes.at!r}, "
+            f"{str(error).partition(chr(10))[0]}; pass others by inputs="
+        ) from error
     return module
+
+
+def _names_of(net: nn.Module, inputs: Any) -> list[str]:
+    """The arguments that example inputs are for."""
+    if isinstance(inputs, Mapping):
+        return list(inputs)
+    names = list(inspect.signature(net.forward).parameters)
+    return names[: len(inputs) if isinstance(inputs, tuple | list) else 1]
 
 
 def call_network(net: nn.Module, inputs: Any) -> Any:
@@ -96,7 +134,4 @@ def call_network(net: nn.Module, inputs: Any) -> Any:
 def _positional(graph: fx.Graph, inputs: Any) -> tuple[Any, ...]:
     if not isinstance(inputs, Mapping):
         return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-    names = [str(node.target) for node in graph.nodes if node.op == "placeholder"]
-    used = names[: max((names.index(name) for name in inputs), default=-1) + 1]
-    defaults = {str(node.target): node.args[0] for node in graph.nodes if node.op == "placeholder" and node.args}
-    return tuple(inputs[name] if name in inputs else defaults[name] for name in used)
+    return tuple(inputs[str(node.target)] for node in graph.nodes if node.op == "placeholder")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pyro_vbd.modes import in_mode
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
+from pyro_vbd.noise.transformer import open_transformers
 
 __all__ = ["ACTIVATIONS", "After", "add_gates"]
 
@@ -46,11 +47,12 @@ def add_gates(net: nn.Module, after: After = ACTIVATIONS, inputs: Any = None, di
         TypeError: for an attention module that cannot be gated.
     """
     gated = copy.deepcopy(net)
+    open_transformers(gated)
     chosen = _predicate(after)
     names = [name for name, module in gated.named_modules() if name and chosen(name, module)]
     if not names:
         kinds = sorted({type(module).__name__ for module in net.modules()})
-        raise ValueError(f"after={after!r} names no module of {type(net).__name__}, which is made of {kinds}")
+        raise ValueError(f"after={_in_words(after)} names no module of {type(net).__name__}, which is made of {kinds}")
     names = [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
     if tied := sorted(set(_all_names(gated, names)) - set(names)):
         raise ValueError(f"{tied} are the same modules as others: a gate is for one place; use a module for each")
@@ -77,6 +79,13 @@ def _predicate(after: After) -> Callable[[str, nn.Module], bool]:
     if isinstance(after, Sequence):
         return lambda name, module: any(fnmatchcase(name, str(pattern)) for pattern in after)
     return after  # type: ignore[return-value]
+
+
+def _in_words(after: After) -> str:
+    types = (after,) if isinstance(after, type) else after
+    if isinstance(types, tuple) and all(isinstance(part, type) for part in types):
+        return " | ".join(part.__name__ for part in types if isinstance(part, type))
+    return repr(after)
 
 
 def _all_names(net: nn.Module, names: list[str]) -> list[str]:

@@ -36,6 +36,15 @@ def test_through_a_maximum_only_without_a_negative_factor():
     assert not is_absorbed(nn.ReLU(), nn.Conv2d(4, 3, 1), values=NEGATIVE)
 
 
+@torch.no_grad()
+def test_of_places_not_through_pooling():
+    """A gate on what the pooling puts together."""
+    net = nn.Sequential(nn.Linear(6, 8), Gate(8, dim=-1), nn.AvgPool1d(2), nn.Linear(4, 3)).eval()
+    net[1].weight.copy_(torch.rand(8) + 0.5)
+    x = torch.randn(2, 5, 6)
+    torch.testing.assert_close(cut(net, x).network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
 def test_into_all_readers_or_none():
     two = nn.Conv2d(4, 3, 1), nn.Conv2d(4, 2, 1)
     assert is_absorbed(Concatenated(*two))

@@ -41,7 +41,8 @@ class Function(nn.Module):
      nn.InstanceNorm2d(4, affine=True), nn.Dropout2d(), nn.MaxPool2d(3, 2, padding=1), nn.AvgPool2d(2),
      Function(lambda x: F.leaky_relu(x, 0.3)), Function(lambda x: torch.clamp(x, -1, 1)), Function(lambda x: x.tanh()),
      Function(lambda x: 2.0 - x / 3 + 1), Function(lambda x: F.avg_pool2d(x, 2)), Function(lambda x: F.max_pool2d(x, 2)),
-     Function(lambda x: F.dropout(x, training=False))],
+     Function(lambda x: F.dropout(x, training=False)), nn.Upsample(scale_factor=2), Function(lambda x: x * x + x),
+     Function(lambda x: F.interpolate(x, x.shape[2:], mode="bilinear")), Function(lambda x: x**2 + x / x)],
     ids=lambda m: type(m).__name__,
 )  # fmt: skip
 def test_constants_pass(middle):
@@ -50,9 +51,11 @@ def test_constants_pass(middle):
 
 @pytest.mark.parametrize("middle", [nn.AvgPool2d(2, padding=1), Function(lambda x: F.avg_pool2d(x, 2, padding=1)),
                                     Function(lambda x: F.avg_pool2d(x, 2, None, 1)), nn.Softmax(1),
-                                    Function(lambda x: x * x.size(0))])  # fmt: skip
+                                    nn.AvgPool2d(2, divisor_override=3), Function(lambda x: x * x.size(0)),
+                                    Function(lambda x: F.avg_pool2d(x, 2, None, 0, False, True, 3)),
+                                    Function(lambda x: torch.clamp(x, max=x.size(0) - 3))])  # fmt: skip
 def test_constants_that_do_not_pass(middle):
-    """A mean that counts zeros at the border; what mixes the channels; a number that is the batch's size."""
+    """A mean that counts other zeros or is none; what mixes the channels; a number that follows from the batch's size."""
     through(middle, 4)
 
 

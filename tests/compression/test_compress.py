@@ -12,7 +12,7 @@ from torch import nn
 
 import models
 import pyro_vbd as vbd
-from tests.compression.networks import Block, Concatenated, Excited, Written, convolutional, dense, tokens
+from tests.compression.networks import Block, Concatenated, Excited, LastToken, Written, convolutional, dense, tokens
 from tests.compression.pruned import error, trained
 from tests.digits import pair
 
@@ -136,6 +136,21 @@ NETWORKS = {
             nn.MaxPool2d(2), Written(72), nn.Linear(72, 4),
         ), (1, 8, 8),
     ),
+    "depthwise": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU6(),
+            nn.Conv2d(6, 6, 3, 1, 1, groups=6, bias=False), nn.BatchNorm2d(6), nn.ReLU6(),
+            nn.Conv2d(6, 9, 1, bias=False), nn.BatchNorm2d(9), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(9, 4),
+        ), (3, 12, 12),
+    ),
+    "torch's encoder": (
+        lambda: nn.Sequential(
+            nn.Linear(5, 8),
+            nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, 0.1, batch_first=True), 2),
+            LastToken(), nn.Linear(8, 4),
+        ), (5, 5),
+    ),
     "attention": (lambda: nn.Sequential(Block(8, 2, True), Block(8, 2, False), nn.Flatten(), nn.Linear(40, 4)), (5, 8)),
 }  # fmt: skip
 
@@ -167,6 +182,8 @@ def test_what_cannot_be_done_is_named(device):
         vbd.compress(model, guide, kept={"other.weight": torch.ones(3)})
     with pytest.raises(ValueError, match=r"'7.weight' has shape \(3,\), the weight \(10, 30\)"):
         vbd.compress(model, guide, kept={"7.weight": torch.ones(3)})
+    with pytest.raises(ValueError, match=r"mask of '7.weight' holds other numbers than 0 and 1"):
+        vbd.compress(model, guide, kept={"7.weight": torch.full((10, 30), 0.5)})
     with pytest.raises(TypeError, match="holds no network"):
         vbd.compress(lambda x: x, guide)
     fresh, its_guide = pair(20)

@@ -338,11 +338,18 @@ def test_a_module_that_cannot_be_cut_is_named():
             return self.out(self.rnn(x)[0][:, -1])
 
     net, x = Recurrent(), torch.randn(2, 5, 4)
-    with pytest.raises(TypeError, match=r"'rnn' is a LSTM, which cannot be cut: name it in keep="):
+    with pytest.raises(TypeError, match=r"'rnn' is of type LSTM, which cannot be cut: name it in keep="):
         cut(net, x)
     assert_same_function(net, cut(net, x, keep=["rnn"]).network, x)
     with pytest.raises(ValueError, match=r"keep='lstm' names no module"):
         cut(net, x, keep=["lstm"])
+
+
+def test_inputs_that_do_not_fit_are_said_to():
+    with pytest.raises(
+        ValueError, match=r"Sequential does not run on example inputs of shapes \[\(2, 5\)\]: at '0', .*inputs="
+    ):
+        cut(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(2, 5))
 
 
 def test_code_that_cannot_be_traced_is_named():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.compression.example_inputs import example_inputs
+from pyro_vbd.compression.example_inputs import data_count, example_inputs, resized
 from tests.test_supervised import TwoInputs
 
 
@@ -16,6 +16,17 @@ def test_are_like_those_that_were_seen():
     first, second = example_inputs(model.network)
     assert (first.shape, second.shape) == ((2, 3), (2, 2))
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_what_has_no_datum_for_each_is_left():
+    x, mask, scale = torch.randn(3, 5, 2), torch.randn(5, 5), torch.tensor(2.0)
+    for size in (1, 2, 7):
+        more, same_mask, same_scale, flag = resized((x, mask, scale, True), size)
+        assert torch.equal(more, x.repeat(3, 1, 1)[:size])
+        assert same_mask is mask
+        assert same_scale is scale
+        assert flag is True
+    assert (data_count({"x": scale, "y": mask}), data_count(())) == (5, 0)
 
 
 def test_integers_and_dicts():

@@ -27,8 +27,14 @@ def test_safetensors(small, tmp_path, device):
     assert torch.equal(vbd.load_safetensors(path, convnet().to(device))(x), small(x))
     with pytest.raises(ValueError, match=r"is not of this|has no module"):
         vbd.load_safetensors(path, nn.Linear(3, 3))
+    safetensors.save_file({"a": torch.zeros(1, device="cpu")}, path, {"pyro_vbd": "[]"})
+    with pytest.raises(ValueError, match="is not of this"):
+        vbd.load_safetensors(path, convnet())
     safetensors.save_file({"a": torch.zeros(1, device="cpu")}, path)
     with pytest.raises(ValueError, match="was not written by save_safetensors"):
+        vbd.load_safetensors(path, convnet())
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(ValueError, match="no safetensors file, or damaged"):
         vbd.load_safetensors(path, convnet())
 
 
@@ -55,6 +61,8 @@ def test_an_onnx_file_that_computes_something_else_is_not_written(small, tmp_pat
     monkeypatch.setattr("pyro_vbd.compression.export.call_network", lambda net, x: net(x) + 0.1)
     with pytest.raises(RuntimeError, match=r"onnxruntime's outputs differ from torch's by 0.1"):
         vbd.save_onnx(small, path, torch.randn(4, 8, 8))
+    with pytest.raises(ValueError, match="hold 1 data: pass two or more"):
+        vbd.save_onnx(small, path, torch.randn(1, 8, 8))
     assert path.read_bytes() == b"good"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -5,6 +5,12 @@ import torch
 from torch import nn
 
 from pyro_vbd.compression import latencies
+from pyro_vbd.compression.latency import milliseconds
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.00012345, "0.123"), (0.24351, "244"), (1.2345, "1230"), (3.0, "3000")])
+def test_milliseconds_in_three_digits(seconds, text):
+    assert milliseconds(seconds) == text
 
 
 class Waiting(nn.Module):

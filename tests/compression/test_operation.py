@@ -26,7 +26,7 @@ def test_a_users_own_kind(monkeypatch):
     monkeypatch.setattr("pyro_vbd.compression.tracing.fx.Tracer.is_leaf_module", lambda s, m, n: not list(m.children()))
     net, x = nn.Sequential(nn.Linear(4, 6), Shifted(), nn.Linear(6, 3)), torch.randn(2, 4)
     net[0].weight[1] = 0.0
-    with pytest.raises(TypeError, match="'1' is a Shifted, which cannot be cut"):
+    with pytest.raises(TypeError, match="'1' is of type Shifted, which cannot be cut"):
         cut(net, x)
 
     @register_operation(Shifted)

@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+import pyro_vbd as vbd
+from pyro_vbd.compression import cut
 from pyro_vbd.compression.tracing import call_network, trace, trace_calls
 from tests.compression.networks import Residual
 
@@ -23,6 +25,35 @@ def test_several_inputs(pack):
     shapes = {node.name: tuple(node.meta["value"].shape) for node in traced.graph.nodes if node.op == "call_module"}
     assert shapes == {"a": (5, 4), "b": (5, 4)}
     assert torch.equal(call_network(net, pack(a, b)), net(a, b))
+
+
+class Masked(nn.Module):
+    """Code whose course depends on which arguments are given, and a size written into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x, mask=None, flatten=False):
+        hidden = self.first(x).relu().view(-1, 4)
+        if mask is not None:
+            hidden = hidden * mask
+        return self.second(hidden).flatten() if flatten else self.second(hidden)
+
+
+@torch.no_grad()
+def test_arguments_that_are_not_given_have_their_defaults(tmp_path):
+    net, x, mask = Masked(), torch.randn(5, 3), torch.randn(5, 1)
+    net.first.weight[1] = 0.0
+    for given in ((x,), (x, mask), {"x": x}, {"mask": mask, "x": x}):
+        small = cut(net, given).network
+        assert small.first.out_features == 3
+        expected = call_network(net, given)
+        torch.testing.assert_close(call_network(small, given), expected)
+        vbd.save_sparse(small, tmp_path / "file")
+        torch.testing.assert_close(call_network(vbd.load_sparse(tmp_path / "file", Masked()), given), expected)
+    with pytest.raises(TypeError):  # and not silently without the mask
+        cut(net, x).network(x, mask)
 
 
 def test_looks_into_modules_but_those_of_torch_and_those_kept():
