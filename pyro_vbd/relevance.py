@@ -14,7 +14,7 @@ from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.posterior.mean_field import MeanFieldNormal
-from pyro_vbd.site_patterns import first_match
+from pyro_vbd.site_patterns import first_match, idle
 from pyro_vbd.supervised import SupervisedModel
 
 __all__ = ["gate_sites", "masks", "network_of", "point_network", "relevance", "signal_to_noise", "sparsity"]
@@ -102,7 +102,7 @@ def masks(
         return first_match(patterns, site, gate_threshold if site in gates else 3.0)
 
     full = guide.log_alpha()
-    if lost := [pattern for pattern in patterns if not any(fnmatchcase(site, pattern) for site in full)]:
+    if lost := idle(patterns, full):
         raise ValueError(f"the thresholds of {lost} are for no weight: the sites are {sorted(full)}; mend the patterns")
     return {
         site: (value <= limit(site)).to(value.dtype).expand_as(full[site]).contiguous()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyro_vbd.site_patterns import first_match
+from pyro_vbd.site_patterns import first_match, idle
 
 PATTERNS = {"0.weight": 1, "0.*": 2, "?.bias": 3}
 
@@ -12,3 +12,8 @@ PATTERNS = {"0.weight": 1, "0.*": 2, "?.bias": 3}
 )
 def test_the_first_pattern_counts(site, expected):
     assert first_match(PATTERNS, site, 4) == expected
+
+
+def test_patterns_that_match_nothing_are_named():
+    assert idle([*PATTERNS, "bias"], ["0.weight", "10.bias"]) == ["?.bias", "bias"]
+    assert idle([], ["0.weight"]) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -38,6 +38,14 @@ _ARGUMENTS: Mapping[type[nn.Module], tuple[str, ...]] = MappingProxyType(
         HeadwiseAttention: ("embed_dim", "num_heads", "head_dim", "bias", "dropout", "gated"),
     }
 )
+# How an argument is read off a module that does not keep it as it was given.
+_READ: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "bias": lambda module: getattr(module, "out_proj", module).bias is not None,
+        "gated": lambda module: isinstance(module.gate, Gate),
+        "index": lambda module: len(module.index),
+    }
+)
 _TYPES: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in _ARGUMENTS}
 
 
@@ -45,15 +53,7 @@ def sizes(module: nn.Module) -> dict[str, Any]:
     """The type's name and the arguments of a module, as numbers, strings and lists."""
     found: dict[str, Any] = {"type": type(module).__name__}
     for argument in _ARGUMENTS[type(module)]:
-        if argument == "bias":
-            owner = module.out_proj if isinstance(module, HeadwiseAttention) else module
-            value: Any = owner.bias is not None
-        elif argument == "gated":
-            value = isinstance(module.gate, Gate)
-        elif argument == "index":
-            value = len(module.index)  # type: ignore[arg-type]
-        else:
-            value = getattr(module, argument)
+        value = _READ[argument](module) if argument in _READ else getattr(module, argument)
         found[argument] = list(value) if isinstance(value, tuple) else value
     return found
 
