@@ -52,6 +52,7 @@ def test_is_torchs_function(given, masked):
         torch.testing.assert_close(ours(*args, **masks), theirs(*args, **masks), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @torch.no_grad()
 def test_padding_counts_for_nothing():
     net = nn.TransformerEncoder(layer(nn.TransformerEncoderLayer), 2)
