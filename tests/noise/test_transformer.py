@@ -82,6 +82,18 @@ def test_gates_on_heads_and_units_count_in_evaluation():
     torch.testing.assert_close(found.network(x), gated(x), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_network_without_a_head_comes_back_from_a_file(tmp_path):
+    net, x = nn.TransformerEncoder(layer(nn.TransformerEncoderLayer), 1).eval(), torch.randn(2, 5, 8)
+    fresh = copy.deepcopy(net)
+    net.layers[0].self_attn.out_proj.weight[:, :4] = 0.0
+    small = cut(net, x).network
+    assert small.layers[0].self_attn.num_heads == 1
+    vbd.save_sparse(small, tmp_path / "file")
+    found = vbd.load_sparse(tmp_path / "file", fresh)(x)
+    torch.testing.assert_close(found, net(x), rtol=1e-4, atol=1e-5)
+
+
 def test_is_of_its_old_class_and_can_be_pickled():
     net = nn.Sequential(layer(nn.TransformerEncoderLayer), layer(nn.TransformerEncoderLayer))
     open_transformers(net, ("1",))
