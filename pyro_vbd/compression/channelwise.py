@@ -140,7 +140,8 @@ class PReLUStep(Channelwise):
         return torch.where(axis.constant < 0, self.module.weight.detach().double(), 1.0) * axis.constant
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        return sliced(self.module, kept(self), "num_parameters") if self.module.num_parameters > 1 else None
+        cut = self.axis is not None and self.module.num_parameters > 1
+        return sliced(self.module, kept(self), "num_parameters") if cut else None
 
 
 @register_operation(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -171,7 +172,7 @@ class NormStep(Channelwise):
         return value if bias is None else value + bias
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        return sliced(self.module, kept(self), "num_features")
+        return sliced(self.module, kept(self), "num_features") if self.axis is not None else None
 
 
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -198,6 +199,8 @@ class GroupNormStep(Operation):
         return [groups.any(1, keepdim=True).expand_as(groups).flatten()]
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
+        if self.axis is None:
+            return None
         channels = kept(self)
         groups = int(channels.view(self.module.num_groups, -1).any(1).sum())
         return sliced(self.module, channels, "num_channels", num_groups=groups)

@@ -7,6 +7,7 @@ from torch import nn
 
 from pyro_vbd.compression import cut
 from pyro_vbd.noise import Gate
+from tests.compression.networks import LastToken
 
 
 @torch.no_grad()
@@ -110,3 +111,11 @@ def test_an_open_gate_that_cannot_be_absorbed_is_cut():
     small = cut(net, x).network
     assert small[1].size == 3
     torch.testing.assert_close(small(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 8), nn.BatchNorm1d(8), nn.PReLU(8)])
+def test_behind_code_that_has_no_units_to_follow_it_stays(norm):
+    net = nn.Sequential(nn.Embedding(11, 8), LastToken(), norm, nn.Linear(8, 4)).eval()
+    tokens = torch.tensor([[1, 0, 3, 3, 9], [2, 1, 9, 4, 7]])
+    torch.testing.assert_close(cut(net, tokens).network(tokens), net(tokens))
