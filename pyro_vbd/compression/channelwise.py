@@ -140,8 +140,7 @@ class PReLUStep(Channelwise):
         return torch.where(axis.constant < 0, self.module.weight.detach().double(), 1.0) * axis.constant
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        cut = self.axis is not None and self.module.num_parameters > 1
-        return sliced(self.module, kept(self), "num_parameters") if cut else None
+        return sliced(self.module, kept(self), "num_parameters") if self.module.num_parameters > 1 else None
 
 
 @register_operation(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -172,7 +171,7 @@ class NormStep(Channelwise):
         return value if bias is None else value + bias
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        return sliced(self.module, kept(self), "num_features") if self.axis is not None else None
+        return sliced(self.module, kept(self), "num_features")
 
 
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -199,8 +198,6 @@ class GroupNormStep(Operation):
         return [groups.any(1, keepdim=True).expand_as(groups).flatten()]
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        if self.axis is None:
-            return None
         channels = kept(self)
         groups = int(channels.view(self.module.num_groups, -1).any(1).sum())
         return sliced(self.module, channels, "num_channels", num_groups=groups)
@@ -245,8 +242,6 @@ class GateStep(Channelwise):
         return (axis.constant * weight).where(weight != 0, 0.0)
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        if self.axis is None:
-            return None
         weight = self.module.weight.detach().cpu()
         if bool((weight[self.needed] == 1).all()):  # what it does to the others nobody reads
             return nn.Identity()

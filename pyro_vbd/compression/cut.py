@@ -25,6 +25,7 @@ from pyro_vbd.compression.tracing import call_network, trace
 from pyro_vbd.compression.units import Axis, Units
 from pyro_vbd.modes import in_mode
 from pyro_vbd.noise.transformer import open_transformers
+from pyro_vbd.site_patterns import idle
 
 __all__ = ["Cut", "cut"]
 
@@ -89,9 +90,8 @@ def cut(net: nn.Module, inputs: Any, *, keep: Sequence[str] = (), allow_dead: bo
         RuntimeError: if the outputs differ, as they may where code changes a tensor in place that it reads later.
     """
     names = [name for name, _ in net.named_modules()]
-    for pattern in keep:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"keep={pattern!r} names no module of {type(net).__name__}: mend the pattern")
+    for pattern in idle(keep, names):
+        raise ValueError(f"keep={pattern!r} names no module of {type(net).__name__}: mend the pattern")
     original = nn.Sequential(net) if not list(net.children()) else net  # a single layer has nothing around it
     new = copy.deepcopy(original)
     open_transformers(new, tuple(keep))
@@ -194,7 +194,7 @@ def _kept(step: Operation, kept_units: Tensor) -> Tensor:
 
 def _replace(net: nn.Module, steps: list[Operation], kept_units: Tensor) -> None:
     for step in steps:
-        if step.node.op == "call_module" and type(step) is not Barrier:
+        if step.node.op == "call_module" and (step.axis is not None or step.cuts_more):
             module = step.replacement(lambda s: _kept(s, kept_units))
             if module is not None:
                 net.set_submodule(str(step.node.target), module)
@@ -213,18 +213,18 @@ def _edits(steps: list[Operation], kept_units: Tensor) -> dict[str, dict[str, An
 def _why_stayed(layer: Operation, steps: list[Operation], kept_units: Tensor) -> str | None:
     """Units of a layer that emit a constant and are there all the same."""
     assert layer.axis is not None
-    idle = layer.axis.units[_kept(layer, kept_units) & ~(layer.axis.varies.to(kept_units.device))]
-    if not len(idle):
+    constant = layer.axis.units[_kept(layer, kept_units) & ~(layer.axis.varies.to(kept_units.device))]
+    if not len(constant):
         return None
     readers = [
         step.name
         for step in steps
         if not isinstance(step, InputStep)
         for source, reads in zip(step.inputs, step.backward(), strict=True)
-        if source.axis is not None and _reads_any(source.axis, reads, idle) and _is_final(step, source)
+        if source.axis is not None and _reads_any(source.axis, reads, constant) and _is_final(step, source)
     ]
     because = ", ".join(dict.fromkeys(readers))
-    return f"{len(idle)} of {len(layer.axis.units)} units are constant and stay, for they are read by {because}"
+    return f"{len(constant)} of {len(layer.axis.units)} units are constant and stay, for they are read by {because}"
 
 
 def _reads_any(axis: Axis, reads: Tensor | None, units: Tensor) -> bool:

@@ -22,6 +22,7 @@ class HeadsStep(Barrier):
     The attention weights of a token sum to 1, so constant values b give the constant output W b, which goes into the bias.
     """
 
+    cuts_more = True
     module: Any
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ class MatrixLayer(Layer):
     constant c, its part :math:`\sum W_{oi} c` goes into the bias, and the column becomes 0.
     """
 
+    cuts_more = True
     module: Any
     #: Dimension of the input and of the output along which the units stand.
     dim: int
@@ -203,8 +204,6 @@ class EmbeddingStep(Layer):
         return [None for _ in self.inputs]
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        if self.axis is None:
-            return None
         columns = kept(self).to(self.module.weight.device)
         new = build({**sizes(self.module), "embedding_dim": int(columns.sum())}).to(self.module.weight)
         with torch.no_grad():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -31,6 +31,8 @@ class Operation(ABC):
 
     #: The units of the output; None where it has none that could go.
     axis: Axis | None = None
+    #: Whether there is more to cut of the module than the units of its output: its inputs, or what is inside.
+    cuts_more: ClassVar[bool] = False
 
     def __init__(self, node: fx.Node, module: nn.Module | None, inputs: list[Operation], units: Units) -> None:
         self.node, self.module, self.inputs, self.units = node, module, inputs, units
@@ -46,7 +48,10 @@ class Operation(ABC):
         """For each input, which of its indices this step reads, given ``self.needed``; None for all of them."""
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
-        """The module for what is left, given which indices of a step's output are; None to leave it as it is."""
+        """The module for what is left, given which indices of a step's output are; None to leave it as it is.
+
+        Asked for where the step has an axis, or ``cuts_more``.
+        """
         return None
 
     def edited_arguments(self, kept: Callable[[Operation], Tensor]) -> tuple[Any, ...] | None:
