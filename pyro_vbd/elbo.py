@@ -109,8 +109,10 @@ class VBD_ELBO(ELBO):
             for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
                 kls[name] = kls.get(name, 0.0) + kl / self.num_particles
         log_likelihood = torch.as_tensor(found)
-        weighted = [first_match(self.site_weights, site, 1.0) * kl for site, kl in kls.items()]
-        kl = sum(weighted, start=torch.zeros_like(log_likelihood))
+        weighted = kls  # by default, which spares an operation a site
+        if self.site_weights:
+            weighted = {site: first_match(self.site_weights, site, 1.0) * kl for site, kl in kls.items()}
+        kl = sum(weighted.values(), start=torch.zeros_like(log_likelihood))
         return ELBOTerms(log_likelihood - self.kl_weight * kl, log_likelihood, kls)
 
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
