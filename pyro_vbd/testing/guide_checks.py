@@ -64,11 +64,6 @@ def check_guide(
     return report
 
 
-def _runs(model: Callable[..., Any], guide: Callable[..., Any]) -> tuple[poutine.Trace, poutine.Trace]:
-    guide_trace = poutine.trace(guide).get_trace()
-    return poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(), guide_trace
-
-
 def _is_auxiliary(site: Mapping[str, Any]) -> bool:
     return bool((site["infer"] or {}).get("is_auxiliary"))
 
@@ -115,8 +110,8 @@ def _check_kl(model: Callable[..., Any], guide: Callable[..., Any], count: int) 
     elbo, estimates, exact = VBD_ELBO(estimator="weights", hyperprior_constant=True), [], []
     with torch.no_grad():
         for _ in range(count):
-            model_trace, guide_trace = _runs(model, guide)
-            sites = latent_sites(model_trace)
+            guide_trace = poutine.trace(guide).get_trace()
+            sites = latent_sites(poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace())
             priors = {name: base_distribution(site["fn"]) for name, site in sites.items()}
             if improper := [name for name, fn in priors.items() if isinstance(fn, ImproperLogUniform)]:
                 return f"the prior of {improper} is improper, and its KL defined up to a constant"
