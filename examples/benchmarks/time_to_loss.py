@@ -5,7 +5,8 @@
 Local reparameterisation has the least noise, and takes two convolutions where a plain network takes one; a draw of the
 weights, or flipout, takes about one. Each trains the same network from the same start by the compiled step, and after each
 epoch the validation loss is that at the posterior medians. Seconds are of training steps alone, without the first, which
-compiles. The loss that all have to reach is, by default, the highest of their lowest ones: all of them reach it.
+compiles; the estimators take their epochs in turn, so that a noisy machine slows all of them. The loss that all have to
+reach is, by default, the highest of their lowest ones: all of them reach it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,16 @@ def dense(images: torch.Size, classes: int) -> nn.Sequential:
 NETS: dict[str, Callable[[torch.Size, int], nn.Sequential]] = {"lenet": lenet, "dense": dense}
 
 
-def train(estimator: Any, split: Split, seed: int, options: argparse.Namespace) -> dict[str, list[float]]:
+def train(estimator: Any, split: Split, seed: int, options: argparse.Namespace) -> Iterator[tuple[float, float]]:
     """Seconds of training and the validation loss, at the end of each epoch."""
-    pyro.clear_param_store()
-    pyro.set_rng_seed(seed)
+    pyro.set_rng_seed(seed)  # the same start for each estimator
     net = NETS[options.net](split.x.shape[1:], int(split.y.max()) + 1)
     model = vbd.Classifier(net, vbd.priors.GaussianUniform(), len(split.x)).to(options.device)
     loss = vbd.compile(vbd.VBD_ELBO(estimator=estimator)(model, vbd.VBDGuide(model)))
     optimizer = adam([parameter for parameter in loss.parameters() if parameter.requires_grad])
     data = vbd.Batches(split.x, split.y, batch_size=options.batch)
     validation = vbd.Batches(split.x_eval, split.y_eval, batch_size=1000, shuffle=False)
-    seconds, losses, total, compiled = [], [], 0.0, False
+    seconds, compiled = 0.0, False
     for epoch in range(options.epochs):
         loss.elbo.kl_weight = min(1.0, epoch / options.warm_up) if options.warm_up else 1.0
         for x, y in data:
@@ -86,11 +86,9 @@ def train(estimator: Any, split: Split, seed: int, options: argparse.Namespace) 
             start = time.perf_counter()
             loss.update(optimizer, x, y, check=False)
             wait(options.device)
-            total += (time.perf_counter() - start) * compiled
+            seconds += (time.perf_counter() - start) * compiled
             compiled = True
-        seconds.append(total)
-        losses.append(negative_log_likelihood(model, loss.guide, validation))
-    return {"seconds": seconds, "losses": losses}
+        yield seconds, negative_log_likelihood(model, loss.guide, validation)
 
 
 def time_to(run: dict[str, list[float]], target: float) -> float:
@@ -117,9 +115,16 @@ def main() -> None:
     head = f"{options.net} on {options.data}, batch {options.batch}, {machine(options.device)}"
     print(head)
     runs: dict[str, list[dict[str, list[float]]]] = {name: [] for name in options.estimators}
-    for seed in tqdm(range(options.seeds), desc="seeds"):
-        for name in runs:  # in turn, so that a noisy machine slows all of them
-            runs[name].append(train(ESTIMATORS[name], split, seed, options))
+    with tqdm(total=options.seeds * options.epochs, desc="epochs of all") as bar:
+        for seed in range(options.seeds):
+            training = [train(ESTIMATORS[name], split, seed, options) for name in runs]
+            epochs = []
+            for ends in zip(*training, strict=True):
+                epochs.append(ends)
+                bar.update()
+            for found, ends in zip(runs.values(), zip(*epochs, strict=True), strict=True):
+                seconds, losses = zip(*ends, strict=True)
+                found.append({"seconds": list(seconds), "losses": list(losses)})
     lowest = {name: [min(run["losses"]) for run in found] for name, found in runs.items()}
     target = options.target if options.target is not None else max(max(values) for values in lowest.values())
     print(f"\n{'':<40}{f's to a loss of {target:.4g}':>28}{'lowest loss':>24}{'ms a step':>12}")
@@ -129,10 +134,10 @@ def main() -> None:
         cost = min(run["seconds"][-1] for run in found) / max(steps, 1)
         print(f"  {name:<38}{spread(times):>28}{spread(lowest[name], 4):>24}{1e3 * cost:>12.2f}")
     panel = {name: (found[0]["seconds"], found[0]["losses"]) for name, found in runs.items()}
-    epochs = {name: (list(range(1, options.epochs + 1)), found[0]["losses"]) for name, found in runs.items()}
+    by_epoch = {name: (list(range(1, options.epochs + 1)), found[0]["losses"]) for name, found in runs.items()}
     label = "validation loss (nats per datum)"
     picture = curves(
-        [[Panel("By time", "seconds of training", label, panel, "y"), Panel("By epoch", "epochs", label, epochs, "y")]],
+        [[Panel("By time", "seconds of training", label, panel, "y"), Panel("By epoch", "epochs", label, by_epoch, "y")]],
         f"Estimators of the gradient\n{head}",
     )
     file = f"time_to_loss-{options.data}-{options.net}"
