@@ -67,7 +67,7 @@ class _AdditiveKL(torch.autograd.Function):
         # log(1 + 1/alpha) - log(ratio) as one logarithm, and what 1 + 1/alpha loses to rounding beside it: exact where the
         # ratio is 1, and half the cost of log1p and log in a compiled step
         total = inverse_alpha + 1.0
-        lost = inverse_alpha.sub_(total - 1.0).div_(total)
+        lost = inverse_alpha.sub_(total.sub_(1.0)).div_(total.add_(1.0))
         logarithm = total.div_(ratio).clamp_max_(most).log_()
         return ratio.sub_(1.0).add_(logarithm).add_(lost).mul_(0.5)
 

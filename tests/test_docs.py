@@ -18,9 +18,12 @@ def test_page(page, monkeypatch, tmp_path, traced, registries):
     pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
     space: dict = {"__name__": "__main__"}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
-        with torch.device("cpu"):
-            exec(compile(block, str(page), "exec"), space)
+    try:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            with torch.device("cpu"):
+                exec(compile(block, str(page), "exec"), space)
+    finally:
+        torch.set_flush_denormal(False)  # a page turns it on
 
 
 @pytest.mark.parametrize("module", [vbd, vbd.priors, vbd.noise], ids=lambda module: module.__name__)

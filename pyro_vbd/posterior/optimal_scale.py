@@ -31,7 +31,9 @@ class DeltaAt:
 
     def __call__(self, hyperprior: Any, sum_of_squares: Tensor, count: Any, factor: Factor) -> dist.Delta:
         """The delta, elementwise over groups."""
-        return dist.Delta(self.optimum(hyperprior, sum_of_squares, count), validate_args=False)
+        gamma = self.optimum(hyperprior, sum_of_squares, count)
+        # a number would be written out, one for each gamma
+        return dist.Delta(gamma, gamma.new_zeros(()).expand(gamma.shape), validate_args=False)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
+from pyro_vbd.training.denormals import flushed_denormals
 from pyro_vbd.training.epoch_end import end_epoch
 from pyro_vbd.training.one_pass import Report, Step, common_step, one_pass
 from pyro_vbd.training.processes import Processes
@@ -145,7 +146,7 @@ def fit(
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress or processes.rank > 0, desc="fit", unit="epoch")
     take_step, look_every = _way_to_step(run, parameters, processes, data, compile, bar.set_postfix_str)
     try:
-        with bar, in_mode(model, True), in_mode(guide, True):
+        with bar, flushed_denormals(), in_mode(model, True), in_mode(guide, True):
             while run.epoch < epochs and not run.stop:
                 elbo.kl_weight = base_kl_weight * kl_schedule(run.epoch, epochs)
                 rate = lr_schedule(run.epoch, epochs)

@@ -20,6 +20,7 @@ from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
+from pyro_vbd.training.denormals import flushed_denormals
 from pyro_vbd.training.epoch_end import end_epoch
 from pyro_vbd.training.loop import Callback, Fit
 from pyro_vbd.training.member_steps import MemberSteps
@@ -128,7 +129,7 @@ def fit_members(
     bar = tqdm(total=epochs, initial=first, disable=not progress, desc=f"fit {len(runs)} members", unit="epoch")
     steps = MemberSteps(runs, leaves, compile, bar.set_postfix_str)
     try:
-        with bar, ExitStack() as modes:
+        with bar, flushed_denormals(), ExitStack() as modes:
             for module in modules:
                 modes.enter_context(in_mode(module, True))
             while active := [run for run in runs if not run.stop and run.epoch < epochs]:
