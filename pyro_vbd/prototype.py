@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pyro_vbd.distributions import tensors
 
-__all__ = ["latent_sites", "run_with", "sample_sites", "typical_value", "untouched"]
+__all__ = ["latent_sites", "observed_sites", "run_with", "sample_sites", "typical_value", "untouched"]
 
 
 def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
@@ -34,6 +34,11 @@ def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
 def latent_sites(trace: poutine.Trace) -> dict[str, Any]:
     """Those of :func:`sample_sites` that are not observed."""
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+
+
+def observed_sites(trace: poutine.Trace) -> dict[str, Any]:
+    """Those of :func:`sample_sites` that are; a ``pyro.factor`` is one, with an empty value."""
+    return {name: site for name, site in sample_sites(trace).items() if site["is_observed"]}
 
 
 def typical_value(fn: Any, spread: float = 0.5) -> Tensor:
