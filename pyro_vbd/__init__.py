@@ -16,7 +16,7 @@ from pyro_vbd.compression import save_safetensors as save_safetensors
 from pyro_vbd.compression import save_sparse as save_sparse
 from pyro_vbd.compression import sweep as sweep
 from pyro_vbd.elbo import VBD_ELBO as VBD_ELBO
-from pyro_vbd.elbo import ELBOTerms as ELBOTerms
+from pyro_vbd.elbo_terms import ELBOTerms as ELBOTerms
 from pyro_vbd.estimators.local_reparam import LocalReparam as LocalReparam
 from pyro_vbd.guide import VBDGuide as VBDGuide
 from pyro_vbd.likelihoods import GaussianLikelihood as GaussianLikelihood

@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from pyro.infer.elbo import ELBO
 from torch import Tensor
 
+from pyro_vbd.elbo_terms import ELBOTerms
 from pyro_vbd.paired_traces import check_pair, estimator_by_site, paired_traces
 from pyro_vbd.parameters import LocalParameters
+from pyro_vbd.prototype import latent_sites, observed_sites
 from pyro_vbd.site_kl import site_kls
-from pyro_vbd.site_patterns import first_match
+from pyro_vbd.site_patterns import first_match, refuse_idle
 
-__all__ = ["VBD_ELBO", "ELBOTerms"]
+__all__ = ["VBD_ELBO"]
 
-
-@dataclass(frozen=True)
-class ELBOTerms:
-    """The bound and what it is made of, in nats over the whole data set, as scalar tensors with gradients."""
-
-    #: Log-likelihood minus weighted KL: what is maximised.
-    elbo: Tensor
-    log_likelihood: Tensor
-    #: The KL of each latent site, not weighted; of a scale at a point, minus the log of its prior density.
-    kl_by_site: dict[str, Tensor]
-
-    @property
-    def kl(self) -> Tensor:
-        """The sum over sites: a sum over weights, never a mean. Not weighted."""
-        return sum(self.kl_by_site.values(), start=torch.zeros_like(self.log_likelihood))
-
-    def report(self) -> Tensor:
-        """One vector: the loss (minus the bound), the log-likelihood, and the KL of each site."""
-        return torch.stack([-self.elbo, self.log_likelihood, *self.kl_by_site.values()])
+Model: TypeAlias = Callable[..., Any]  # a guide is one too
 
 
 class VBD_ELBO(ELBO):
@@ -56,9 +39,8 @@ class VBD_ELBO(ELBO):
         kl_weight: beta; may be assigned between steps (KL warm-up).
         num_particles: draws of q whose mean the estimate is.
         estimator: ``"local"`` samples the outputs of linear maps (local reparameterisation), ``"weights"`` the weights,
-            once a batch, ``"flipout"`` the same with signs of its own for each datum
-            (:mod:`~pyro_vbd.estimators.flipout`); or a dict of patterns of site names to these, where the first that
-            matches counts and ``"local"`` is the rest.
+            once a batch, ``"flipout"`` these with signs for each datum (:mod:`~pyro_vbd.estimators.flipout`); or a dict of
+            patterns of site names to these, where the first that matches counts and ``"local"`` is the rest.
         vectorize_particles: run the particles at once, in a plate to the left of the model's.
         max_plate_nesting: how deep the model's plates are nested; found out by default.
         hyperprior_constant: whether to count the constant log(b - a) of a uniform hyperprior.
@@ -67,7 +49,7 @@ class VBD_ELBO(ELBO):
 
     Raises:
         ValueError: for a negative or infinite ``kl_weight`` or site weight, fewer than one particle, an unknown estimator;
-            when called, for a guide that was made for another model.
+            when called, for a guide that was made for another model, or a pattern that matches none of its sites.
     """
 
     def __init__(
@@ -87,40 +69,36 @@ class VBD_ELBO(ELBO):
                 raise ValueError(f"{name}={weight} weighs the KL: use a number >= 0, and 1 for the bound itself")
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles} leaves nothing to average: use 1 or more")
-        self._estimator_of = estimator_by_site(estimator)
+        estimator_by_site(estimator)  # a wrong word is refused here, not at the first step
         super().__init__(num_particles, max_plate_nesting, vectorize_particles=vectorize_particles)
         self.kl_weight, self.estimator, self.hyperprior_constant = kl_weight, estimator, hyperprior_constant
 
-    def differentiable_loss(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def differentiable_loss(self, model: Model, guide: Model, *args: Any, **kwargs: Any) -> Tensor:
         """The loss -L as a scalar tensor, in nats over the whole data set."""
         return -self.terms(model, guide, *args, **kwargs).elbo
 
-    def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> ELBOTerms:
+    def terms(self, model: Model, guide: Model, *args: Any, **kwargs: Any) -> ELBOTerms:
         """The bound, with the log-likelihood and the KL of each site, averaged over particles."""
         check_pair(model, guide)
         found: Tensor | float = 0.0  # no tensor, which would have to lie on the right device
         kls: dict[str, Tensor] = {}
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
-            for site in model_trace.nodes.values():
-                if site["type"] == "sample" and site["is_observed"]:
-                    found = found + site["log_prob_sum"] / self.num_particles
+            for site in observed_sites(model_trace).values():
+                found = found + site["log_prob_sum"] / self.num_particles
             for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
                 kls[name] = kls.get(name, 0.0) + kl / self.num_particles
         log_likelihood = torch.as_tensor(found)
-        weighted = kls  # by default, which spares an operation a site
-        if self.site_weights:
-            weighted = {site: first_match(self.site_weights, site, 1.0) * kl for site, kl in kls.items()}
+        # no operation a site without weights of single ones
+        weighted = {s: first_match(self.site_weights, s, 1.0) * kl for s, kl in kls.items()} if self.site_weights else kls
         kl = sum(weighted.values(), start=torch.zeros_like(log_likelihood))
         return ELBOTerms(log_likelihood - self.kl_weight * kl, log_likelihood, kls)
 
-    def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+    @torch.no_grad()
+    def loss(self, model: Model, guide: Model, *args: Any, **kwargs: Any) -> float:
         """The loss as a number, without gradients."""
-        with torch.no_grad():
-            return self.differentiable_loss(model, guide, *args, **kwargs).item()
+        return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
-    def loss_and_grads(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
+    def loss_and_grads(self, model: Model, guide: Model, *args: Any, **kwargs: Any) -> float:
         """The loss as a number; its gradients are added to the parameters. What ``SVI.step`` calls."""
         with LocalParameters():
             loss = self.differentiable_loss(model, guide, *args, **kwargs)
@@ -128,13 +106,15 @@ class VBD_ELBO(ELBO):
             loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def report_and_grads(
-        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, tuple[str, ...]]:
+    def report_and_grads(self, model: Model, guide: Model, *args: Any, **kwargs: Any) -> tuple[Tensor, tuple[str, ...]]:
         """:meth:`ELBOTerms.report` and the names of its sites; gradients of the loss are added to the parameters."""
         terms = self.terms(model, guide, *args, **kwargs)
         (-terms.elbo).backward()  # type: ignore[no-untyped-call]
         return terms.report().detach(), tuple(terms.kl_by_site)
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
-        return paired_traces(model, guide, args, kwargs, self._estimator_of)
+        traces = paired_traces(model, guide, args, kwargs, estimator_by_site(self.estimator))
+        for setting, patterns in (("site_weights", self.site_weights), ("estimator", self.estimator)):
+            if patterns and not isinstance(patterns, str):
+                refuse_idle(setting, patterns, latent_sites(traces[1]))
+        return traces

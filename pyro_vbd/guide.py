@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,26 +13,17 @@ import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from pyro_vbd.broadcasting import broadcasting_faults, open_draws_plate
-from pyro_vbd.distributions import base_distribution
 from pyro_vbd.parameters import unique_label
 from pyro_vbd.posterior.hierarchy import find_hierarchy
 from pyro_vbd.posterior.inferable import check_inferable
-from pyro_vbd.posterior.initial_values import matching_scale, prior_centre, small_random
+from pyro_vbd.posterior.initial_values import matching_scale, other_posterior, scale_posterior, weight_posterior
 from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.posterior.optimal_scale import OptimalScale
 from pyro_vbd.posterior.scale_choice import choose_rules, scale_rule_of
 from pyro_vbd.posterior.scale_factors import Weight
-from pyro_vbd.posterior.site_posteriors import (
-    FreePosterior,
-    GaussianPosterior,
-    PointPosterior,
-    SitePosterior,
-    dropout_rate,
-    safe_log_var,
-)
+from pyro_vbd.posterior.site_posteriors import SitePosterior, dropout_rate
 from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
 
 __all__ = ["VBDGuide"]
@@ -191,6 +181,7 @@ class VBDGuide(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @poutine.block()
+    @torch.inference_mode(False)  # a parameter that was made in it could never be trained
     def _set_up(self, model: Callable[..., Any], args: Any, kwargs: Any) -> None:
         """Run the model, find out what its latents are, and give each its posterior."""
         with untouched(self.model):
@@ -202,48 +193,34 @@ class VBDGuide(nn.Module):
             warnings.warn(
                 f"the latents {sorted(hierarchy.unfit)} act on the scale of a weight, but not as its variance, scale or "
                 "precision up to a constant factor: they get a learned posterior instead of an optimum",
-                stacklevel=3,
+                stacklevel=4,
             )
         rules = choose_rules(self.scale_posterior, sites, hierarchy)
-        self._weights = hierarchy.weights
+        labels = {site: f"{self.name}.{site}" for site in sites}
+        learned: dict[str, SitePosterior] = {}
         for site, node in sites.items():
-            label = f"{self.name}.{site}"
-            self._sites[site] = node["fn"].event_dim, tuple(f for f in node["cond_indep_stack"] if f.vectorized)
-            if site in hierarchy.weights or base_distribution(node["fn"]).support is constraints.real:
-                self.posteriors[_key(site)] = self._gaussian(label, node, site in hierarchy.weights)
+            if site in hierarchy.weights:
+                learned[site] = weight_posterior(labels[site], node, self.alpha, self.init_log_var)
             elif site not in hierarchy.gammas:
-                self.posteriors[_key(site)] = FreePosterior(label, prior_centre(node), node["fn"].support, self.init_scale)
-        weights = {site: self._learned[site].distribution() for site in hierarchy.weights}
-        for site in sites:  # scales last, since they start from the weights
+                learned[site] = other_posterior(labels[site], node, self.init_scale)
+        weights = {site: learned[site].distribution() for site in hierarchy.weights}
+        for site, node in sites.items():  # scales last, since they start from the weights
             if site in hierarchy.gammas and site not in rules:
-                value = matching_scale(sites[site], hierarchy, weights)
-                self.posteriors[_key(site)] = self._scale(f"{self.name}.{site}", value, sites[site])
+                start = matching_scale(node, hierarchy, weights)
+                learned[site] = scale_posterior(labels[site], node, start, self.scale_posterior, self.init_scale)
+        # only now, so that nothing stays of a model that is refused
+        self.posteriors.update({_key(site): posterior for site, posterior in learned.items()})
         for site, rule in rules.items():
             self.optima[_key(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), rule)
+        self._weights = hierarchy.weights
+        self._sites = {
+            site: (node["fn"].event_dim, tuple(frame for frame in node["cond_indep_stack"] if frame.vectorized))
+            for site, node in sites.items()
+        }
         if not hasattr(self.model, "prototype"):  # a network of this library broadcasts
             with untouched(self.model):
                 self._faults = broadcasting_faults(model, self.sample(3), trace, args, kwargs)
         logger.debug("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(rules))
-
-    def _gaussian(self, label: str, node: Mapping[str, Any], is_weight: bool) -> GaussianPosterior:
-        init = node["infer"].get("init")
-        loc = init if init is not None else (small_random(node) if is_weight else prior_centre(node))
-        if not is_weight:
-            return GaussianPosterior(label, loc, 2.0 * math.log(self.init_scale))
-        log_var = safe_log_var(loc, self.init_log_var)
-        log_alpha, learned = dropout_rate(self.alpha, loc, log_var)
-        return GaussianPosterior(label, loc, log_var, log_alpha, learned)
-
-    def _scale(self, label: str, value: Tensor, node: Mapping[str, Any]) -> SitePosterior:
-        support = node["fn"].support
-        if not bool(node["fn"].log_prob(value).isfinite().all()):
-            raise ValueError(
-                f"the prior of {node['name']!r} has no density where it would start to be learned (a spike and slab, say): "
-                "let it follow from the weights, by scale_posterior='delta' or 'exact' and hyperparameters that are numbers"
-            )
-        if self.scale_posterior != "lognormal":
-            return PointPosterior(label, value, support)
-        return FreePosterior(label, value, support, self.init_scale)
 
 
 class _Reference:

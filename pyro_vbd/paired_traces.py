@@ -21,7 +21,7 @@ from pyro_vbd.estimators.local_reparam import LocalReparam
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.parameters import SampleTrace
 from pyro_vbd.posterior.exact_scale import CollapsedScales
-from pyro_vbd.prototype import latent_sites, sample_sites
+from pyro_vbd.prototype import latent_sites, observed_sites
 from pyro_vbd.site_patterns import first_match
 
 __all__ = ["check_pair", "estimator_by_site", "paired_traces"]
@@ -77,9 +77,8 @@ def paired_traces(
     _check_latents(model_trace, guide_trace)
     model_trace.compute_log_prob(lambda name, site: site["is_observed"])
     if is_validation_enabled():
-        for site in sample_sites(model_trace).values():
-            if site["is_observed"]:  # a shape that no plate declares: targets (N, 1) against means (N,), say
-                check_site_shape(site, sys.maxsize)
+        for site in observed_sites(model_trace).values():
+            check_site_shape(site, sys.maxsize)  # no plate may declare it: targets (N, 1) against means (N,), say
     return model_trace, guide_trace
 
 

@@ -14,10 +14,11 @@ from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
 from torch.distributions import biject_to
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils._pytree import tree_map
 
 from pyro_vbd.distributions import tensors
 
-__all__ = ["latent_sites", "run_with", "sample_sites", "typical_value", "untouched"]
+__all__ = ["latent_sites", "observed_sites", "run_with", "sample_sites", "typical_value", "untouched"]
 
 
 def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
@@ -34,6 +35,11 @@ def sample_sites(trace: poutine.Trace) -> dict[str, Any]:
 def latent_sites(trace: poutine.Trace) -> dict[str, Any]:
     """Those of :func:`sample_sites` that are not observed."""
     return {name: site for name, site in sample_sites(trace).items() if not site["is_observed"]}
+
+
+def observed_sites(trace: poutine.Trace) -> dict[str, Any]:
+    """Those of :func:`sample_sites` that are; a ``pyro.factor`` is one, with an empty value."""
+    return {name: site for name, site in sample_sites(trace).items() if site["is_observed"]}
 
 
 def typical_value(fn: Any, spread: float = 0.5) -> Tensor:
@@ -77,12 +83,18 @@ def run_with(
 ) -> poutine.Trace:
     """Trace a model with its latents at ``values``, and at typical values where none is given.
 
-    It runs with gradients, without validation, and unseen by the handlers around it. Where ``leaves`` is a dict, each
-    latent is a leaf of the autograd graph and is put into it.
+    It runs with gradients (in inference mode too), without validation, and unseen by the handlers around it. Where
+    ``leaves`` is a dict, each latent is a leaf of the autograd graph and is put into it.
     """
-    with poutine.block(), pyro.validation_enabled(False), torch.enable_grad():
+    with poutine.block(), pyro.validation_enabled(False), torch.inference_mode(False), torch.enable_grad():
+        values, args, kwargs = tree_map(_known_to_autograd, (dict(values), args, kwargs))
         # trace outside, so that plates have broadcast a site before its value is chosen
         return poutine.trace(_Fixed(values, leaves)(model)).get_trace(*args, **kwargs)
+
+
+def _known_to_autograd(value: Any) -> Any:
+    """A copy of a tensor that was made in inference mode, which no graph takes; anything else as it is."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 @contextmanager

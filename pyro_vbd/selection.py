@@ -9,6 +9,7 @@ from typing import TypeAlias
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList
 
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.priors.prior import Prior
@@ -27,13 +28,25 @@ _NO_LAYERS = ("torch.nn.modules.module", "torch.nn.modules.container")
 def is_weight(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
     """The default rule: weights of torch.nn layers and of gates, and raw parameters with two dimensions larger than 1.
 
-    Not biases, norms, class tokens, positional vectors or layer scales.
+    Not biases, norms, class tokens, layer scales, or positional embeddings that stand raw in a module (of size 1 where the
+    batch is, or of a name that begins with ``pos``): what is added to data is no weight of theirs. Of a weight under
+    ``weight_norm`` the direction is meant, not its length.
     """
-    if not parameter.is_floating_point() or isinstance(owner, _NORMS) or "bias" in name.rpartition(".")[2]:
+    last = name.rpartition(".")[2]
+    if not parameter.is_floating_point() or isinstance(owner, _NORMS) or "bias" in last:
         return False
     if isinstance(owner, Gate):
         return True
-    return parameter.dim() > 1 if _is_layer(owner) else sum(size > 1 for size in parameter.shape) > 1
+    if isinstance(owner, ParametrizationList):
+        return parameter.dim() > 1 and parameter is _largest(owner)
+    if _is_layer(owner):
+        return parameter.dim() > 1
+    return sum(size > 1 for size in parameter.shape) > 1 and parameter.size(0) > 1 and not last.startswith("pos")
+
+
+def _largest(originals: ParametrizationList) -> nn.Parameter:
+    """Of what a parametrized weight is made of, that with most elements; the last of several (behind a length of 1)."""
+    return max(reversed(list(originals.parameters(recurse=False))), key=nn.Parameter.numel)
 
 
 def _is_layer(module: nn.Module) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TypeVar
 
-__all__ = ["first_match", "idle"]
+__all__ = ["first_match", "idle", "refuse_idle"]
 
 V = TypeVar("V")
 
@@ -20,3 +21,20 @@ def idle(patterns: Iterable[str], sites: Iterable[str]) -> list[str]:
     """The patterns that match none of the names: misspelt, most likely."""
     names = list(sites)
     return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
+
+
+def refuse_idle(setting: str, patterns: Iterable[str], sites: Iterable[str]) -> None:
+    """Refuse a setting with a pattern that matches none of the sites.
+
+    Quick enough for every step of training: patterns that were in order are not looked at again.
+
+    Raises:
+        ValueError: naming the setting, those patterns and the sites.
+    """
+    _refuse_idle(setting, tuple(patterns), tuple(sites))
+
+
+@lru_cache
+def _refuse_idle(setting: str, patterns: tuple[str, ...], sites: tuple[str, ...]) -> None:
+    if lost := idle(patterns, sites):
+        raise ValueError(f"{setting} has the patterns {lost}, which match none of the sites {sorted(sites)}: mend them")

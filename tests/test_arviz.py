@@ -308,3 +308,12 @@ def test_nothing_is_left_behind(trained):
     with draw_runs(network, guide, (torch.randn(20, 64), torch.zeros(20).long()), 100):
         assert not torch.is_grad_enabled()
     assert torch.is_grad_enabled()
+
+
+def test_in_inference_mode_too():
+    """What depends on what is found by gradients."""
+    model, x, y = hierarchical(5)
+    guide = vbd.VBDGuide(model, x, y)
+    with torch.inference_mode():
+        container = vbd.to_arviz(model, guide, x, y, 3)
+    assert set(container.posterior.data_vars) == {"gamma", "s"}

@@ -17,7 +17,7 @@ import pyro_vbd as vbd
 from pyro_vbd.priors import GaussianUniform
 
 HIGH = 50.0
-ESTIMATORS = ["local", "weights", {"0.*": "weights"}]
+ESTIMATORS = ["local", "weights", {"[0w]*": "weights"}]  # of the classifier, and of the model by hand
 
 
 def predictor(x, w):
@@ -493,6 +493,43 @@ def test_a_sites_kl_has_a_factor_of_its_own(float64):
 def test_bad_site_weight_is_refused(weight):
     with pytest.raises(ValueError, match=r"0\.weight=.* weighs the KL: use a number >= 0"):
         vbd.VBD_ELBO(site_weights={"0.weight": weight})
+
+
+@pytest.mark.parametrize(
+    ("setting", "patterns", "lost"),
+    [
+        ("site_weights", {"0.*": 3.0, "1.weight": 7.0}, r"\['1\.weight'\]"),
+        ("estimator", {"*.bias": "weights", "3.*": "local"}, r"\['\*\.bias', '3\.\*'\]"),
+    ],
+)
+def test_a_pattern_that_matches_no_site_is_refused(setting, patterns, lost):
+    """At every call, through every door, and whatever other model the ELBO has served."""
+    model, guide, batch = problem("classifier")
+    elbo = vbd.VBD_ELBO(**{setting: patterns})
+    for call in (elbo.loss, elbo.terms, elbo.loss_and_grads, elbo.report_and_grads):
+        with pytest.raises(ValueError, match=rf"{setting} has the patterns {lost}, which match none of the sites \['0"):
+            call(model, guide, *batch)
+    with pytest.raises(ValueError, match=setting):
+        vbd.compile(elbo(model, guide))(*batch)
+
+
+def test_a_pattern_may_be_of_a_site_that_adds_no_kl():
+    """A gamma under a uniform hyperprior, say; and an ELBO serves models with other sites."""
+    elbo = vbd.VBD_ELBO(site_weights={"*gamma": 2.0}, estimator={"*w*": "weights"})
+    for kind in ("classifier", "by hand", "classifier"):
+        model, guide, batch = problem(kind)
+        elbo.loss(model, guide, *batch)
+
+
+def test_an_estimator_assigned_later_counts():
+    model, guide, batch = problem("classifier")
+    elbo, other = vbd.VBD_ELBO(), vbd.VBD_ELBO(estimator="weights")
+    elbo.estimator = "weights"
+    found, expected = (loss_and_gradients(each, model, guide, *batch)[0] for each in (elbo, other))
+    assert torch.equal(found, expected)
+    elbo.estimator = "wieghts"
+    with pytest.raises(ValueError, match="'wieghts' is unknown"):
+        elbo.loss(model, guide, *batch)
 
 
 def test_a_sites_estimator_goes_by_its_name(float64):

@@ -16,6 +16,7 @@ from torch import nn
 from torch.distributions import biject_to, constraints
 
 import pyro_vbd as vbd
+from pyro_vbd.distributions import TwoPoint
 from pyro_vbd.priors import GaussianUniform, optimum, register_optimum
 
 ODD_NAMES = ["type", "forward", "a.b", "a/b", "a~b", "a~1b", "0", "q/w"]
@@ -729,3 +730,61 @@ def test_fitted_rate_has_the_exact_posterior_mean(float64):
     log_mean, log_var = torch.stack(tail).mean(0)
     assert abs(log_mean.exp() - 15.0 / 4.5) < 0.03
     assert abs(log_var.exp() - 1.0 / 15.0) < 0.005
+
+
+# --- a first run that fails, or in inference mode ---------------------------------------------------------------------
+
+
+def test_a_guide_of_a_model_that_was_refused_has_nothing_of_it():
+    """The second call says what the first did, and a mended model is taken."""
+    scale = [TwoPoint(torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.5))]
+
+    def model():
+        gamma = pyro.sample("gamma", scale[0].expand([3]).to_event(1))
+        pyro.sample("w", dist.Normal(0.0, gamma.sqrt()).to_event(1))
+
+    guide = vbd.VBDGuide(model, scale_posterior="lognormal")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="'gamma' has no density where it would start"):
+            guide()
+    assert not list(guide.parameters())
+    scale[0] = dist.LogNormal(torch.tensor(0.0), 1.0)
+    assert guide()["w"].shape == (3,)
+
+
+@pytest.mark.parametrize("kind", ["by hand", "network"])
+@pytest.mark.usefixtures("float64")
+def test_a_first_run_in_inference_mode_finds_and_makes_the_same(kind):
+    """Parameters can be trained afterwards, and the hierarchy, which gradients tell, is found."""
+
+    def by_hand(x):
+        gamma = pyro.sample("gamma", dist.Uniform(torch.zeros(3), 10.0).to_event(1))
+        w = pyro.sample("w", dist.Normal(0.0, gamma.sqrt()).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal((x * w).sum(-1), 1.0), obs=torch.ones(len(x)))
+
+    network = vbd.Classifier(nn.Linear(3, 2), vbd.priors.Horseshoe(), num_data=4)
+    with torch.inference_mode():
+        x = torch.randn(4, 3) + 1.0
+        model, args = (by_hand, (x,)) if kind == "by hand" else (network, ())
+        guide = vbd.VBDGuide(model, *args)
+        assert set(guide.median()) == set(guide())
+    assert list(guide.optima) == (["q/gamma"] if kind == "by hand" else ["q/weight/gamma"])
+    batch = (x.clone(),) if kind == "by hand" else (x.clone(), torch.tensor([0, 1, 0, 1]))
+    vbd.fit(model, guide, [batch], epochs=2, progress=False)
+
+
+def test_a_trained_guide_serves_in_inference_mode():
+    model = vbd.Classifier(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), vbd.priors.GaussianUniform(), 4)
+    guide, x, y = vbd.VBDGuide(model), torch.randn(4, 3), torch.tensor([0, 1, 0, 1])
+    for estimator in ("local", "weights", "flipout"):
+        elbo = vbd.VBD_ELBO(estimator=estimator)
+        pyro.set_rng_seed(1)
+        expected = elbo.loss(model, guide, x, y)
+        pyro.set_rng_seed(1)
+        with torch.inference_mode():
+            assert elbo.loss(model, guide, x, y) == pytest.approx(expected)
+    with torch.inference_mode():
+        assert vbd.predict(model, guide, x, num_samples=10).probs.shape == (4, 2)
+        assert guide.sample(5)["0.weight"].shape == (5, 4, 3)
+        assert vbd.masks(guide)["0.weight"].shape == (4, 3)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pyro_vbd.prototype import latent_sites, run_with, sample_sites, typical_value, untouched
+from pyro_vbd.prototype import latent_sites, observed_sites, run_with, sample_sites, typical_value, untouched
 
 
 def regression(x):
@@ -24,6 +24,7 @@ def test_sites_are_the_models_random_variables_in_order():
     trace = poutine.trace(regression).get_trace(torch.randn(4, 3))
     assert list(sample_sites(trace)) == ["gamma", "w", "y"]
     assert list(latent_sites(trace)) == ["gamma", "w"]
+    assert list(observed_sites(trace)) == ["y"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import pyro_vbd as vbd
 from pyro_vbd.selection import is_weight, select
@@ -25,6 +26,7 @@ class Net(nn.Module):
         self.class_token, self.layer_scale = nn.Parameter(torch.randn(1, 1, 4)), nn.Parameter(torch.randn(4, 1, 1))
         self.vector, self.number = nn.Parameter(torch.randn(4)), nn.Parameter(torch.tensor(1.0))
         self.position_bias_table = nn.Parameter(torch.randn(3, 4))
+        self.pos_embedding, self.queries = nn.Parameter(torch.randn(7, 4)), nn.Parameter(torch.randn(1, 7, 4))
         self.raw = nn.ParameterDict({"token": torch.randn(1, 1, 4), "matrix": torch.randn(2, 2)})
         self.counts = nn.Parameter(torch.ones(3, 3, dtype=torch.long), requires_grad=False)
 
@@ -46,7 +48,10 @@ def test_default_takes_weights_and_leaves_biases_norms_tokens_and_scales():
         (lambda: nn.LSTM(1, 1), ["weight_ih_l0", "weight_hh_l0"]),
         (lambda: nn.MultiheadAttention(4, 2, kdim=3, vdim=5, add_bias_kv=True),
          ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]),
-        (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), ["parametrizations.weight.original1"]),
+        *((lambda shape=shape: weight_norm(nn.Linear(*shape)), ["parametrizations.weight.original1"])
+          for shape in ((3, 2), (3, 1), (1, 3), (1, 1))),
+        (lambda: weight_norm(nn.Conv1d(2, 1, 3)), ["parametrizations.weight.original1"]),
+        (lambda: spectral_norm(nn.Linear(3, 1)), ["parametrizations.weight.original"]),
         (lambda: type("OwnLinear", (nn.Linear,), {})(10, 1), ["weight"]),
         (lambda: nn.ModuleList([nn.BatchNorm1d(3), nn.Linear(2, 2)]), ["1.weight"]),
     ],
@@ -74,6 +79,7 @@ def test_raw_parameters_in_a_subclass_of_a_container_are_raw():
         ("head.weight", ["head.weight"]),
         ("head.bias", ["head.bias"]),
         ("number", ["number"]),
+        ("pos_embedding", ["pos_embedding"]),
         ("norm.weight", ["norm.weight"]),
         (["head", "matrix"], ["matrix", "head.weight"]),
         (("conv.*", "vector"), ["vector", "conv.weight"]),

@@ -11,14 +11,9 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import Independent
 
-from pyro_vbd.prototype import latent_sites, sample_sites
+from pyro_vbd.prototype import latent_sites, observed_sites
 
-__all__ = ["ModelRun", "observed_sites"]
-
-
-def observed_sites(trace: poutine.Trace) -> dict[str, Any]:
-    """The observed sample sites of a trace, in order; a ``pyro.factor`` is one, with an empty value."""
-    return {name: site for name, site in sample_sites(trace).items() if site["is_observed"]}
+__all__ = ["ModelRun"]
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.draws.model_run import ModelRun, observed_sites
+from pyro_vbd.draws.model_run import ModelRun
 from pyro_vbd.draws.plate import DrawPlate, Traces
 from pyro_vbd.modes import in_mode
 from pyro_vbd.paired_traces import check_pair
-from pyro_vbd.prototype import latent_sites, sample_sites
+from pyro_vbd.prototype import latent_sites, observed_sites, sample_sites
 from pyro_vbd.supervised import SupervisedModel
 
 __all__ = ["DrawRuns", "all_data", "draw_runs"]

@@ -57,6 +57,7 @@ class Hierarchy:
         return [weight for weight in self.weights.values() if any(f.site == gamma for f in weight.factors)]
 
 
+@torch.inference_mode(False)  # gradients tell what depends on what
 def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarchy:
     """Find the weights of a model and the factors of their scales.
 

@@ -9,7 +9,7 @@ __all__ = ["check_inferable"]
 
 
 def check_inferable(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) -> None:
-    """Refuse a model that has nothing to infer, a discrete latent, or a latent for each datum.
+    """Refuse a model that has nothing to infer, a discrete latent, one without elements, or a latent for each datum.
 
     Args:
         sites: the latent sites of a trace, by name.
@@ -26,6 +26,11 @@ def check_inferable(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) 
             raise ValueError(
                 f"site {name!r} is a discrete latent, and VBDGuide infers continuous ones: pass the data when the guide "
                 "runs for the first time if it is the observation, or enumerate it"
+            )
+        if not site["value"].numel():
+            raise ValueError(
+                f"site {name!r} has shape {tuple(site['value'].shape)} and no element to infer: leave it out of the model "
+                "(of a network's weights, by where=)"
             )
         for frame in site["cond_indep_stack"]:
             subsampled = frame.full_size is not None and frame.full_size != frame.size

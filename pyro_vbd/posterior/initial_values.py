@@ -8,12 +8,58 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.posterior.hierarchy import Hierarchy
 from pyro_vbd.posterior.mean_field import MeanFieldNormal
+from pyro_vbd.posterior.site_posteriors import (
+    FreePosterior,
+    GaussianPosterior,
+    PointPosterior,
+    SitePosterior,
+    dropout_rate,
+    safe_log_var,
+)
 
-__all__ = ["matching_scale", "prior_centre", "small_random"]
+__all__ = ["matching_scale", "other_posterior", "prior_centre", "scale_posterior", "small_random", "weight_posterior"]
+
+
+def weight_posterior(label: str, node: Mapping[str, Any], alpha: str | float, log_var: float) -> GaussianPosterior:
+    """That of a weight: its means are the site's ``infer["init"]``, or small random numbers.
+
+    Args:
+        label: see :class:`~pyro_vbd.posterior.site_posteriors.SitePosterior`.
+        node: the site.
+        alpha: what shares a dropout rate; see :func:`~pyro_vbd.posterior.site_posteriors.dropout_rate`.
+        log_var: where log variances start, if that is low enough for the means.
+    """
+    loc = node["infer"].get("init")
+    loc = small_random(node) if loc is None else loc
+    log_var = safe_log_var(loc, log_var)
+    return GaussianPosterior(label, loc, log_var, *dropout_rate(alpha, loc, log_var))
+
+
+def other_posterior(label: str, node: Mapping[str, Any], scale: float) -> SitePosterior:
+    """That of a latent that is neither a weight nor a scale of one: around the prior's centre, a deviation of ``scale``."""
+    if base_distribution(node["fn"]).support is constraints.real:
+        return GaussianPosterior(label, prior_centre(node), 2.0 * math.log(scale))
+    return FreePosterior(label, prior_centre(node), node["fn"].support, scale)
+
+
+def scale_posterior(label: str, node: Mapping[str, Any], start: Tensor, kind: str, scale: float) -> SitePosterior:
+    """That of a weight's scale that is learned: a point, or (for ``"lognormal"``) a density.
+
+    Raises:
+        ValueError: if the prior has no density where it would start.
+    """
+    if not bool(node["fn"].log_prob(start).isfinite().all()):
+        raise ValueError(
+            f"the prior of {node['name']!r} has no density where it would start to be learned (a spike and slab, say): "
+            "let it follow from the weights, by scale_posterior='delta' or 'exact' and hyperparameters that are numbers"
+        )
+    support = node["fn"].support
+    return FreePosterior(label, start, support, scale) if kind == "lognormal" else PointPosterior(label, start, support)
 
 
 def small_random(node: Mapping[str, Any]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.prototype import run_with, sample_sites, untouched
+from pyro_vbd.prototype import observed_sites, run_with, untouched
 from pyro_vbd.training.batches import Batches
 
 __all__ = ["Processes"]
@@ -159,10 +159,10 @@ class Processes:
             return
         (total,) = self.total(num_data(batch))
         with untouched(model):
-            sites = sample_sites(run_with(guide.median(*batch), model, batch, {}))
+            sites = observed_sites(run_with(guide.median(*batch), model, batch, {}))
         for name, site in sites.items():
             largest = max((frame.full_size or frame.size for frame in site["cond_indep_stack"]), default=1)
-            if site["is_observed"] and largest < total:
+            if largest < total:
                 raise ValueError(
                     f"the observed site {name!r} stands in a plate of {largest} data at most, but {self.size} processes "
                     f"take {total} in a step: state pyro.plate(..., size of the whole data set, subsample=...)"

@@ -48,6 +48,13 @@ def test_weight_inside_the_data_plate_is_refused(batch, shape):
         vbd.VBDGuide(model, torch.zeros(batch))
 
 
+def test_a_weight_without_elements_is_refused_by_name():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    net[1].weight = torch.nn.Parameter(torch.empty(0, 2))
+    with pytest.raises(ValueError, match=r"site '1\.weight.*' has shape \(0, 2\) and no element to infer: .* where="):
+        vbd.VBDGuide(vbd.Classifier(net, vbd.priors.GaussianUniform(), 8))
+
+
 def test_a_latent_of_each_datum_is_accepted_in_a_full_plate():
     def model(x):
         with pyro.plate("data", 8, subsample=x):

@@ -1,0 +1,30 @@
+"""What an objective is made of: the bound, the log-likelihood, and the KL of each site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["ELBOTerms"]
+
+
+@dataclass(frozen=True)
+class ELBOTerms:
+    """The bound and what it is made of, in nats over the whole data set, as scalar tensors with gradients."""
+
+    #: Log-likelihood minus weighted KL: what is maximised.
+    elbo: Tensor
+    log_likelihood: Tensor
+    #: The KL of each latent site, not weighted; of a scale at a point, minus the log of its prior density.
+    kl_by_site: dict[str, Tensor]
+
+    @property
+    def kl(self) -> Tensor:
+        """The sum over sites: a sum over weights, never a mean. Not weighted."""
+        return sum(self.kl_by_site.values(), start=torch.zeros_like(self.log_likelihood))
+
+    def report(self) -> Tensor:
+        """One vector: the loss (minus the bound), the log-likelihood, and the KL of each site."""
+        return torch.stack([-self.elbo, self.log_likelihood, *self.kl_by_site.values()])
