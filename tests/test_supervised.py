@@ -240,7 +240,7 @@ def test_num_data_must_be_a_positive_integer(kind, num_data):
 
 @pytest.mark.parametrize("noise", [0.0, -1.0, math.inf, math.nan])
 def test_noise_must_be_positive(noise):
-    with pytest.raises(ValueError, match=r"noise=.* use a positive finite number"):
+    with pytest.raises(ValueError, match=r"noise scale=.* use a positive finite number"):
         vbd.Regressor(nn.Linear(3, 1), PRIOR, 8, noise=noise)
 
 
