@@ -127,15 +127,24 @@ class VBDGuide(nn.Module):
 
     @torch.no_grad()
     def quantiles(self, probabilities: Sequence[float] | Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Elementwise posterior quantiles, each of shape ``(len(probabilities), *site shape)``."""
+        """Elementwise posterior quantiles, each of shape ``(len(probabilities), *site shape)``.
+
+        Raises:
+            ValueError: for a probability outside [0, 1].
+        """
+        wanted = torch.as_tensor(probabilities)
+        if not bool(((wanted >= 0) & (wanted <= 1)).all()):
+            raise ValueError(
+                f"probabilities={probabilities} are none: use numbers from 0 to 1, such as 0.05 for the low end"
+            )
         self._ready(args, kwargs)
         found = {}
         for site, q in self._distributions().items():
             if _key(site) in self.optima:
-                found[site] = _scale_quantile(q, torch.as_tensor(probabilities))
+                found[site] = _scale_quantile(q, wanted)
             else:
                 reference = next(self._learned[site].parameters())
-                found[site] = self._learned[site].quantile(torch.as_tensor(probabilities).to(reference))
+                found[site] = self._learned[site].quantile(wanted.to(reference))
         return found
 
     @torch.no_grad()
