@@ -18,6 +18,7 @@ from pyro_vbd.draws.dimension_names import dimension_names
 from pyro_vbd.draws.runs import DrawRuns, all_data, draw_runs
 from pyro_vbd.posterior.hierarchy import find_hierarchy
 from pyro_vbd.prototype import untouched
+from pyro_vbd.site_patterns import idle
 from pyro_vbd.version import __version__
 
 __all__ = ["import_arviz", "to_arviz"]
@@ -143,9 +144,8 @@ def _choose(patterns: str | Sequence[str] | None, latents: list[str], weights: l
     if patterns is None:
         return [name for name in latents if name not in weights]
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in latents):
-            raise ValueError(f"sites={pattern!r} matches no latent: the model has {latents}")
+    for pattern in idle(patterns, latents):
+        raise ValueError(f"sites={pattern!r} matches no latent: the model has {latents}")
     return [name for name in latents if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 

@@ -23,7 +23,7 @@ from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.posterior.optimal_scale import OptimalScale
 from pyro_vbd.posterior.scale_choice import choose_rules, scale_rule_of
 from pyro_vbd.posterior.scale_factors import Weight
-from pyro_vbd.posterior.site_posteriors import SitePosterior, dropout_rate
+from pyro_vbd.posterior.site_posteriors import SitePosterior, dropout_rate, submodule_name
 from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
 
 __all__ = ["VBDGuide"]
@@ -127,15 +127,24 @@ class VBDGuide(nn.Module):
 
     @torch.no_grad()
     def quantiles(self, probabilities: Sequence[float] | Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Elementwise posterior quantiles, each of shape ``(len(probabilities), *site shape)``."""
+        """Elementwise posterior quantiles, each of shape ``(len(probabilities), *site shape)``.
+
+        Raises:
+            ValueError: for a probability outside [0, 1].
+        """
+        wanted = torch.as_tensor(probabilities)
+        if not bool(((wanted >= 0) & (wanted <= 1)).all()):
+            raise ValueError(
+                f"probabilities={probabilities} are none: use numbers from 0 to 1, such as 0.05 for the low end"
+            )
         self._ready(args, kwargs)
         found = {}
         for site, q in self._distributions().items():
-            if _key(site) in self.optima:
-                found[site] = _scale_quantile(q, torch.as_tensor(probabilities))
+            if submodule_name(site) in self.optima:
+                found[site] = _scale_quantile(q, wanted)
             else:
                 reference = next(self._learned[site].parameters())
-                found[site] = self._learned[site].quantile(torch.as_tensor(probabilities).to(reference))
+                found[site] = self._learned[site].quantile(wanted.to(reference))
         return found
 
     @torch.no_grad()
@@ -167,7 +176,7 @@ class VBDGuide(nn.Module):
     def _learned(self) -> dict[str, SitePosterior]:
         """The learned posteriors by site, whatever copies and moves the modules have been through."""
         modules = self.posteriors._modules
-        return {site: modules[_key(site)] for site in self._sites if _key(site) in modules}  # type: ignore[misc]
+        return {site: modules[submodule_name(site)] for site in self._sites if submodule_name(site) in modules}  # type: ignore[misc]
 
     def _ready(self, args: Any, kwargs: Any) -> None:
         if not self._sites:
@@ -209,9 +218,9 @@ class VBDGuide(nn.Module):
                 start = matching_scale(node, hierarchy, weights)
                 learned[site] = scale_posterior(labels[site], node, start, self.scale_posterior, self.init_scale)
         # only now, so that nothing stays of a model that is refused
-        self.posteriors.update({_key(site): posterior for site, posterior in learned.items()})
+        self.posteriors.update({submodule_name(site): posterior for site, posterior in learned.items()})
         for site, rule in rules.items():
-            self.optima[_key(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), rule)
+            self.optima[submodule_name(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), rule)
         self._weights = hierarchy.weights
         self._sites = {
             site: (node["fn"].event_dim, tuple(frame for frame in node["cond_indep_stack"] if frame.vectorized))
@@ -231,11 +240,6 @@ class _Reference:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Reference:
         return _Reference(memo.get(id(self.model), self.model))
-
-
-def _key(site: str) -> str:
-    """A name for a submodule: one for each site, without dots, and unlike any attribute of a module."""
-    return "q/" + site.replace("~", "~0").replace("/", "~1").replace(".", "/")
 
 
 def _scale_quantile(q: Any, probability: Tensor) -> Tensor:

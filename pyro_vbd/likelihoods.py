@@ -53,7 +53,7 @@ class GaussianLikelihood(nn.Module):
     def __init__(self, scale: float = 1.0, learn: bool = True) -> None:
         super().__init__()
         if not 0 < scale < math.inf:
-            raise ValueError(f"noise={scale} is no standard deviation: use a positive finite number")
+            raise ValueError(f"noise scale={scale} is no standard deviation: use a positive finite number")
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn)
 
     @property

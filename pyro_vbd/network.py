@@ -178,8 +178,8 @@ def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None
     Args:
         net: any module; it is copied, and left as it was. Its present weights are the initial means.
         prior: one prior for all selected weights, or a dict of name patterns to priors.
-        where: which weights; see :func:`~pyro_vbd.selection.select`. By default the weights of torch.nn layers and raw
-            parameters with two dimensions larger than 1.
+        where: which weights; see :func:`~pyro_vbd.selection.select`. By default those of torch.nn layers
+            and raw matrices (:func:`~pyro_vbd.selection.is_weight`).
         name: prefix of the site names, for two networks in one model.
 
     Example::

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,9 +112,9 @@ def predict(
 
     .. math:: p(y | x) \approx \frac{1}{S} \sum_{s=1}^{S} p(y | x, W_s), \qquad W_s \sim q(W)
 
-    Sums are kept, not draws: memory does not grow with ``num_samples``. Each batch has draws of its own. Where data are
-    fewer than ``batch_size``, and the model broadcasts over draws of its latents as a lifted network does, many draws go
-    through it at once.
+    Sums are kept, not draws, and a DataLoader is asked for one batch after the other: memory grows neither with
+    ``num_samples`` nor with the inputs. Each batch has draws of its own. Where data are fewer than ``batch_size``, and the
+    model broadcasts over draws of its latents as a lifted network does, many draws go through it at once.
 
     Args:
         model: a Pyro model that takes the inputs alone (``y=None``) and then draws the targets.
@@ -130,14 +130,16 @@ def predict(
         A :class:`ClassPrediction` for categorical and Bernoulli targets, else a :class:`ValuePrediction`.
 
     Raises:
-        ValueError: for fewer than one draw, no data, or targets that cannot be told.
+        ValueError: for no draws, data or ``batch_size``, or targets that cannot be told.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} holds nothing: use 1 or more")
     parts = []
     draws = TargetDraws(model, guide, site, batch_size)
     with in_mode(model, False), in_mode(guide, False):
-        for batch in tqdm(list(_batches(x, batch_size)), disable=not progress, desc="predict"):
+        for batch in tqdm(_batches(x, batch_size), total=_count(x, batch_size), disable=not progress, desc="predict"):
             sums: _Classes | _Values | None = None
             for count, fn in draws(batch, num_samples):
                 if sums is None:
@@ -151,9 +153,20 @@ def predict(
     return kind(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
+def _lengths(x: Any) -> set[int]:
+    return {len(leaf) if leaf.dim() else 0 for leaf in tree_leaves(x) if isinstance(leaf, Tensor)}
+
+
+def _count(x: Any, batch_size: int) -> int | None:
+    """How many batches there are, where that can be told beforehand."""
+    if isinstance(x, Tensor | tuple | Mapping):
+        return -(-max(_lengths(x), default=0) // batch_size)
+    return len(x) if isinstance(x, Sized) else None
+
+
 def _batches(x: Any, batch_size: int) -> Iterator[Any]:
     if isinstance(x, Tensor | tuple | Mapping):
-        sizes = {len(leaf) for leaf in tree_leaves(x) if isinstance(leaf, Tensor)}
+        sizes = _lengths(x)
         if len(sizes) != 1:
             raise ValueError(f"the inputs hold tensors of lengths {sorted(sizes)}: use one length, the number of data")
         for start in range(0, sizes.pop(), batch_size):

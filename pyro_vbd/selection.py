@@ -62,7 +62,7 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
         net: any module.
         prior: one prior, or a dict of patterns to priors of which the first that matches counts.
         where: a pattern (or several) of parameter names, or of module names, whose weights are then meant; a module type
-            (or a tuple), whose weights are meant; a predicate; or None, the rule of :func:`is_weight`.
+            (or a tuple), whose weights are meant; a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight`.
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.

@@ -178,8 +178,8 @@ class Regressor(SupervisedModel):
         where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
         noise: where the standard deviation s starts, in the units of y.
         learn_noise: whether s is learned.
-        likelihood: instead of the Gaussian, any function from outputs to a Pyro distribution of batch shape ``(B,)``; a
-            module's parameters are trained.
+        likelihood: instead of the Gaussian, and of s, any function from outputs to a Pyro distribution of batch shape
+            ``(B,)``; a module's parameters are trained.
 
     Raises:
         ValueError: if ``num_data`` is no positive integer, ``noise`` not positive, or nothing is selected; when called,
@@ -198,9 +198,9 @@ class Regressor(SupervisedModel):
         likelihood: Likelihood | None = None,
     ) -> None:
         super().__init__(net, prior, num_data, where, likelihood)
-        self.gaussian = GaussianLikelihood(noise, learn_noise)
-        reference = next(self.network.parameters())
-        self.gaussian.to(device=reference.device, dtype=reference.dtype)
+        if likelihood is None:  # else its scale would be a parameter without an effect
+            reference = next(self.network.parameters())
+            self.gaussian = GaussianLikelihood(noise, learn_noise).to(device=reference.device, dtype=reference.dtype)
 
     def default_likelihood(
         self, outputs: Tensor, y: Tensor | None, lead: int

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import pyro_vbd as vbd
+from pyro_vbd import compression
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "```python" in page.read_text())
@@ -26,7 +27,7 @@ def test_page(page, monkeypatch, tmp_path, traced, registries):
         torch.set_flush_denormal(False)  # a page turns it on
 
 
-@pytest.mark.parametrize("module", [vbd, vbd.priors, vbd.noise], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [vbd, vbd.priors, vbd.noise, compression], ids=lambda module: module.__name__)
 def test_each_public_name_has_its_place_in_the_reference(module):
     text = "".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
     named = set(re.findall(r"[\w.]+", text))

@@ -788,3 +788,12 @@ def test_a_trained_guide_serves_in_inference_mode():
         assert vbd.predict(model, guide, x, num_samples=10).probs.shape == (4, 2)
         assert guide.sample(5)["0.weight"].shape == (5, 4, 3)
         assert vbd.masks(guide)["0.weight"].shape == (4, 3)
+
+
+@pytest.mark.parametrize("scale_posterior", ["delta", "exact"])
+@pytest.mark.parametrize("probability", [-0.1, 1.5, math.nan])
+def test_a_probability_that_is_none_is_refused(probability, scale_posterior):
+    """A delta would answer with its point, a bounded density with its end."""
+    guide = vbd.VBDGuide(vbd.Regressor(nn.Linear(3, 1), GaussianUniform(), num_data=8), scale_posterior=scale_posterior)
+    with pytest.raises(ValueError, match=f"probabilities=.*{probability}.* from 0 to 1"):
+        guide.quantiles([0.5, probability])

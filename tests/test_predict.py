@@ -96,6 +96,24 @@ def test_a_loader_gives_what_a_tensor_gives():
     assert torch.allclose(a.probs, b.probs, atol=1e-5)
 
 
+def test_batches_of_a_loader_are_held_one_at_a_time():
+    """A data set larger than memory is predicted too."""
+    model = classifier(20)
+    log = []
+
+    class Loader:
+        def __iter__(self):
+            for number in range(3):
+                log.append(f"batch {number}")
+                yield torch.randn(2, 64), torch.zeros(2)
+
+    handle = model.network.net.register_forward_hook(lambda *_: log.append("run"))
+    found = vbd.predict(model, vbd.VBDGuide(model), Loader(), num_samples=1)
+    handle.remove()
+    assert found.probs.shape == (6, 10)
+    assert log == ["batch 0", "run", "batch 1", "run", "batch 2", "run"]
+
+
 def test_hand_written_model():
     def model(x, y=None):
         w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
@@ -127,6 +145,9 @@ def test_bad_input():
     guide = vbd.VBDGuide(model)
     with pytest.raises(ValueError, match="num_samples=0"):
         vbd.predict(model, guide, torch.randn(2, 64), num_samples=0)
+    for batch_size in (0, -5):
+        with pytest.raises(ValueError, match=f"batch_size={batch_size} holds nothing"):
+            vbd.predict(model, guide, torch.randn(2, 64), batch_size=batch_size)
     with pytest.raises(ValueError, match="nothing to predict"):
         vbd.predict(model, guide, torch.randn(0, 64))
     with pytest.raises(ValueError, match="nothing to predict"):

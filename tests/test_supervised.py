@@ -238,9 +238,17 @@ def test_num_data_must_be_a_positive_integer(kind, num_data):
         kind(nn.Linear(3, 4), PRIOR, num_data)
 
 
+def test_no_parameter_is_left_without_an_effect_by_a_likelihood():
+    """DistributedDataParallel, for one, waits for a gradient of each."""
+    model = vbd.Regressor(nn.Linear(3, 1), PRIOR, 8, likelihood=lambda out: dist.Normal(out.squeeze(-1), 0.5))
+    loss = vbd.VBD_ELBO()(model, vbd.VBDGuide(model))
+    loss(torch.randn(8, 3), torch.randn(8)).backward()
+    assert all(p.grad is not None for p in loss.parameters() if p.requires_grad)
+
+
 @pytest.mark.parametrize("noise", [0.0, -1.0, math.inf, math.nan])
 def test_noise_must_be_positive(noise):
-    with pytest.raises(ValueError, match=r"noise=.* use a positive finite number"):
+    with pytest.raises(ValueError, match=r"noise scale=.* use a positive finite number"):
         vbd.Regressor(nn.Linear(3, 1), PRIOR, 8, noise=noise)
 
 

@@ -59,7 +59,7 @@ for name, slopes in PRIORS.items():
     model = regression(slopes)
     guide = vbd.VBDGuide(model, x, y)
     vbd.fit(model, guide, [(x, y)], epochs=1500, lr=2e-2, lr_schedule=vbd.schedules.linear_decay(0.5), progress=False)
-    draws = torch.stack([guide(x, y)["w"].detach() for _ in range(500)])
+    draws = guide.sample(500)["w"]
     fits[name] = draws.mean(0), draws.std(0)
     wrong = (fits[name][0] - truth).square().mean().sqrt().item()
     print(f"{name:<20} root mean square error of the slopes {wrong:.3f}")

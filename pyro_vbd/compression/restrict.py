@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pyro_vbd.guide import VBDGuide, _key
+from pyro_vbd.guide import VBDGuide
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
-from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior
+from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior, submodule_name
 
 __all__ = ["MaskedPosterior", "restrict"]
 
@@ -66,7 +66,7 @@ def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
     """
     chosen = {}
     for site, mask in masks.items():
-        key = _key(site)
+        key = submodule_name(site)
         posterior = guide.posteriors[key] if key in guide.posteriors else None
         if not isinstance(posterior, GaussianPosterior | MaskedPosterior):
             raise ValueError(f"there is a mask for {site!r}, which is no weight of {guide.name}: it is of another network")

@@ -11,3 +11,17 @@ from pyro_vbd.distributions.positive import HalfStudentT as HalfStudentT
 from pyro_vbd.distributions.positive import Reciprocal as Reciprocal
 from pyro_vbd.distributions.positive import TwoPoint as TwoPoint
 from pyro_vbd.distributions.truncated import Truncated as Truncated
+
+__all__ = [
+    "BetaPrime",
+    "CentredNormal",
+    "GeneralizedInverseGaussian",
+    "HalfStudentT",
+    "Reciprocal",
+    "Truncated",
+    "TwoPoint",
+    "base_distribution",
+    "is_positive",
+    "map_tensors",
+    "tensors",
+]

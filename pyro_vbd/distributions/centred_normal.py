@@ -17,6 +17,7 @@ class CentredNormal(dist.Normal):
 
     Args:
         variance: v, of the batch shape.
+        validate_args: whether v and the values are looked at; not by default, since a weight's prior is made at every step.
         loc: 0; given, with ``scale``, by those who take a Normal apart and build another (``LocScaleReparam``).
         scale: a standard deviation that replaces ``variance``.
     """
@@ -33,7 +34,7 @@ class CentredNormal(dist.Normal):
         scale: Tensor | None = None,
     ) -> None:
         self.variance = variance if scale is None else scale.square()
-        Distribution.__init__(self, self.variance.shape, validate_args=False)
+        Distribution.__init__(self, self.variance.shape, validate_args=bool(validate_args))
 
     @lazy_property
     def loc(self) -> Tensor:  # type: ignore[override]
@@ -50,4 +51,4 @@ class CentredNormal(dist.Normal):
         return self.scale
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CentredNormal:
-        return CentredNormal(self.variance.expand(batch_shape))
+        return CentredNormal(self.variance.expand(batch_shape), validate_args=self._validate_args)

@@ -32,6 +32,7 @@ class _Positive(dist.TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         other = map_tensors(self, lambda value: value.expand(batch_shape))  # a normaliser that was found once included
         dist.TorchDistribution.__init__(other, torch.Size(batch_shape), validate_args=False)
+        other._validate_args = self._validate_args
         return other
 
 
@@ -53,12 +54,15 @@ class HalfStudentT(_Positive):
         super().__init__(df, scale, validate_args=validate_args)
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        return dist.StudentT(self.df, 0.0 * self.scale, self.scale).rsample(sample_shape).abs()  # type: ignore[no-any-return]
+        return self._whole().rsample(sample_shape).abs()  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return math.log(2.0) + dist.StudentT(self.df, 0.0 * self.scale, self.scale, validate_args=False).log_prob(value)  # type: ignore[no-any-return]
+        return math.log(2.0) + self._whole().log_prob(value)  # type: ignore[no-any-return]
+
+    def _whole(self) -> dist.StudentT:
+        return dist.StudentT(self.df, 0.0 * self.scale, self.scale, validate_args=False)
 
 
 class BetaPrime(_Positive):
@@ -85,8 +89,8 @@ class BetaPrime(_Positive):
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         ones = torch.ones_like(self.scale)
         tiny = torch.finfo(ones.dtype).tiny
-        above = dist.Gamma(self.concentration1, ones).rsample(sample_shape)
-        below = dist.Gamma(self.concentration0, ones).rsample(sample_shape)
+        above = dist.Gamma(self.concentration1, ones, validate_args=False).rsample(sample_shape)
+        below = dist.Gamma(self.concentration0, ones, validate_args=False).rsample(sample_shape)
         return (self.scale * above / below).clamp(tiny, torch.finfo(ones.dtype).max)  # type: ignore[no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -212,6 +216,8 @@ class TwoPoint(_Positive):
         return torch.where(uniform < self.probability, self.high, self.low)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
         off = torch.where(value == self.low, torch.log1p(-self.probability), -torch.inf)
         return torch.where(value == self.high, self.probability.log(), off)
 

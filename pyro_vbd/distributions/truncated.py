@@ -25,12 +25,12 @@ class Truncated(dist.TorchDistribution):
         floor: f > 0, of the batch shape of ``base``.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints = {"floor": constraints.positive}
 
     def __init__(self, base: dist.TorchDistribution, floor: Tensor, validate_args: bool | None = None) -> None:
         self.base, self.floor = base, floor
-        self._log_mass = self._curve(160).log_integral().to(floor)
         super().__init__(base.batch_shape, validate_args=validate_args)
+        self._log_mass = self._curve(160).log_integral().to(floor)
 
     @property
     def support(self) -> Any:
@@ -40,9 +40,12 @@ class Truncated(dist.TorchDistribution):
         other = map_tensors(self, lambda value: value.expand(batch_shape))
         other.base = self.base.expand(batch_shape)
         dist.TorchDistribution.__init__(other, torch.Size(batch_shape), validate_args=False)
+        other._validate_args = self._validate_args
         return other
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
         inside = self.base.log_prob(value) - self._log_mass
         return torch.where(value >= self.floor, inside, -torch.inf)
 

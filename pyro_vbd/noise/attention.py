@@ -84,12 +84,12 @@ class HeadwiseAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, None]:
-        """Attention of ``query`` ``(B, L, E)`` to ``key`` and ``value`` ``(B, S, E)``, and no weights.
+        """Attention, of shape ``(B, L, E)``, and no weights.
 
         Args:
-            query: as said.
-            key: as said.
-            value: as said.
+            query: of shape ``(B, L, E)``.
+            key: of shape ``(B, S, E)``.
+            value: of shape ``(B, S, E)``.
             key_padding_mask: of shape ``(B, S)``, True where a key counts for nothing, or added to the scores.
             need_weights: refused if true.
             attn_mask: of shape ``(L, S)`` or ``(B * H, L, S)``, True where no attention is paid, or added to the scores.

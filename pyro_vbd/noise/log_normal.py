@@ -35,17 +35,28 @@ class LogNormalGate(Penalised):
         threshold: on the signal-to-noise ratio :math:`E[\theta]/\sqrt{Var[\theta]}`; 1 in the paper.
         init_log_scale: where :math:`\log\sigma` starts.
 
+    Raises:
+        ValueError: for a size below 1 or the dimension of the batch; when called, for an input of another size.
+
     Note:
         Inside, everything is double precision: the terms of the KL are large and nearly cancel.
     """
 
     def __init__(self, size: int, dim: int = 1, threshold: float = 1.0, init_log_scale: float = -5.0) -> None:
         super().__init__()
+        if size < 1 or dim == 0:
+            raise ValueError(
+                f"LogNormalGate(size={size}, dim={dim}): use a size of 1 or more, and not the dimension of the batch"
+            )
         self.dim, self.threshold = dim, threshold
         self.loc = nn.Parameter(torch.zeros(size))
         self.log_scale = nn.Parameter(torch.full((size,), init_log_scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``x`` of shape ``(B, ...)`` times theta, broadcast over all dimensions but the batch and ``dim``."""
+        size = self.loc.numel()
+        if x.dim() < 2 or x.shape[self.dim] != size:
+            raise ValueError(f"a gate of {size} in dimension {self.dim} got an input of shape {tuple(x.shape)}")
         gate = self.sample(len(x)) if self.training else (self.mean() * self.mask(self.threshold)).unsqueeze(0)
         shape = [1] * x.dim()
         shape[0], shape[self.dim] = gate.shape

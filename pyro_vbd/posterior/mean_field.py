@@ -19,16 +19,17 @@ D = TypeVar("D", bound="MeanFieldNormal")
 class MeanFieldNormal(dist.Normal):
     r"""A Gaussian :math:`N(\theta, \sigma^2)` that knows its dropout rate :math:`\alpha = \sigma^2/\theta^2`. Abstract.
 
-    A ``Normal`` in every respect; what follows from its parameters is computed once, when it is first asked for.
+    A ``Normal`` in every respect; what follows from its parameters is computed once, when it is first asked for. Values are
+    looked at with ``validate_args=True`` alone, since it is made at every step.
     """
 
     loc: Tensor
 
-    def __init__(self, loc: Tensor, parameter: Tensor) -> None:
+    def __init__(self, loc: Tensor, parameter: Tensor, validate_args: bool | None = None) -> None:
         same = loc.shape == parameter.shape  # broadcast_shapes takes longer than all the rest
         shape = loc.shape if same else torch.broadcast_shapes(loc.shape, parameter.shape)
         self.loc = loc if same else loc.expand(shape)
-        Distribution.__init__(self, shape, validate_args=False)
+        Distribution.__init__(self, shape, validate_args=bool(validate_args))
 
     @lazy_property
     def variance(self) -> Tensor:
@@ -67,6 +68,7 @@ class MeanFieldNormal(dist.Normal):
         """Give an expanded distribution what has been computed here, at the size that it has here."""
         for name in ("variance", "scale"):
             setattr(wider, name, getattr(self, name).expand(wider.batch_shape))
+        wider._validate_args = self._validate_args
         return wider
 
 
@@ -85,7 +87,7 @@ class AdditiveNormal(MeanFieldNormal):
 
     def __init__(self, loc: Tensor, log_var: Tensor, validate_args: bool | None = None) -> None:
         self.log_var = log_var
-        super().__init__(loc, log_var)
+        super().__init__(loc, log_var, validate_args)
 
     @lazy_property
     def variance(self) -> Tensor:
@@ -115,7 +117,7 @@ class MultiplicativeNormal(MeanFieldNormal):
 
     def __init__(self, loc: Tensor, log_alpha: Tensor, validate_args: bool | None = None) -> None:
         self.log_alpha = log_alpha
-        super().__init__(loc, log_alpha)
+        super().__init__(loc, log_alpha, validate_args)
 
     @lazy_property
     def variance(self) -> Tensor:

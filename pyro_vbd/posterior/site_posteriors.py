@@ -17,7 +17,15 @@ from torch.distributions import IndependentTransform, biject_to
 from pyro_vbd.parameters import announce
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
 
-__all__ = ["FreePosterior", "GaussianPosterior", "PointPosterior", "SitePosterior", "dropout_rate", "safe_log_var"]
+__all__ = [
+    "FreePosterior",
+    "GaussianPosterior",
+    "PointPosterior",
+    "SitePosterior",
+    "dropout_rate",
+    "safe_log_var",
+    "submodule_name",
+]
 
 #: log alpha from which a weight counts as removed, and the share of the weights that may start beyond it.
 _REMOVED, _MAY_START_REMOVED = 3.0, 0.01
@@ -46,6 +54,11 @@ class SitePosterior(nn.Module, ABC):
     @abstractmethod
     def quantile(self, probability: Tensor) -> Tensor:
         """The elementwise quantile, of shape ``probability.shape + site shape``."""
+
+
+def submodule_name(site: str) -> str:
+    """Under which name a guide keeps what it has of a site: without dots, one for each, like no attribute of a module."""
+    return "q/" + site.replace("~", "~0").replace("/", "~1").replace(".", "/")
 
 
 class GaussianPosterior(SitePosterior):

@@ -62,7 +62,7 @@ class BetaPrime(HierarchicalPrior):
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> Any:
         a, b = hyperparameters["concentration1"], hyperparameters["concentration0"]
         density = positive.BetaPrime(a, b, hyperparameters["scale"].square(), validate_args=False)
-        return density if self.floor is None else Truncated(density, like.new_full((), self.floor))
+        return density if self.floor is None else Truncated(density, like.new_full((), self.floor), validate_args=False)
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), **({} if self.floor is None else {"floor": self.floor})}

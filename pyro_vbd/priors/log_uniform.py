@@ -85,7 +85,9 @@ class ImproperLogUniform(dist.TorchDistribution):
         super().__init__(batch_shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> ImproperLogUniform:
-        return ImproperLogUniform(self._like, self.approximation, torch.Size(batch_shape), validate_args=False)
+        return ImproperLogUniform(
+            self._like, self.approximation, torch.Size(batch_shape), validate_args=self._validate_args
+        )
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         raise NotImplementedError(
@@ -94,6 +96,8 @@ class ImproperLogUniform(dist.TorchDistribution):
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
         return -value.abs().log().expand(torch.broadcast_shapes(value.shape, self.batch_shape))
 
 

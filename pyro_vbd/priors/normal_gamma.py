@@ -55,7 +55,7 @@ class NormalGamma(HierarchicalPrior):
 
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.TorchDistribution:
         gamma = dist.Gamma(hyperparameters["concentration"], hyperparameters["rate"], validate_args=False)
-        return gamma if self.floor is None else Truncated(gamma, like.new_full((), self.floor))
+        return gamma if self.floor is None else Truncated(gamma, like.new_full((), self.floor), validate_args=False)
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), **({} if self.floor is None else {"floor": self.floor})}

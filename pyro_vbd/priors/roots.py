@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def cubic_root(cubic: Tensor, quadratic: Tensor | float, constant: Tensor) -> Te
     return g
 
 
-def increasing_root(function: object, low: Tensor, high: Tensor) -> Tensor:
+def increasing_root(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
     """Where an increasing function of log g crosses 0, between two positive bounds, by bisection to the last bits.
 
     Args:
@@ -41,7 +43,6 @@ def increasing_root(function: object, low: Tensor, high: Tensor) -> Tensor:
         low: a positive number below the root.
         high: one above it.
     """
-    assert callable(function)
     left, right = low.log(), high.log()
     for _ in range(60 if left.dtype == torch.float64 else 30):
         middle = 0.5 * (left + right)

@@ -18,6 +18,7 @@ from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.parameters import captured_parameters
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
 from pyro_vbd.prototype import latent_sites, run_with, untouched
+from pyro_vbd.random_state import get_random_state, set_random_state
 
 __all__ = ["GUIDE_CHECKS", "check_guide"]
 
@@ -57,10 +58,15 @@ def check_guide(
         AssertionError: at the first check that fails, with the site or the parameter and what is wrong with it.
     """
     report = {}
-    for name, check in GUIDE_CHECKS.items():
-        with untouched(model), untouched(guide), pyro.validation_enabled(True):
-            pyro.set_rng_seed(seed)
-            report[name] = check(lambda: model(*args, **kwargs), lambda: guide(*args, **kwargs), num_samples) or "passed"
+    state = get_random_state()  # Pyro's seed is NumPy's and Python's too
+    try:
+        for name, check in GUIDE_CHECKS.items():
+            with untouched(model), untouched(guide), pyro.validation_enabled(True):
+                pyro.set_rng_seed(seed)
+                found = check(lambda: model(*args, **kwargs), lambda: guide(*args, **kwargs), num_samples)
+            report[name] = found or "passed"
+    finally:
+        set_random_state(state)
     return report
 
 

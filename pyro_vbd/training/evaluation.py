@@ -7,16 +7,20 @@ from typing import Any
 
 import pyro.poutine as poutine
 import torch
+from pyro.distributions.util import scale_and_mask
 
+from pyro_vbd.distributions import base_distribution
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
-from pyro_vbd.prototype import run_with, sample_sites
+from pyro_vbd.prototype import observed_sites, run_with
 
 __all__ = ["negative_log_likelihood", "summed_negative_log_likelihood"]
 
 
 def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: Iterable[Any]) -> float:
     """Mean over data of -log p(y | x) at the posterior medians, in nats, not scaled by any plate.
+
+    Data that count for nothing in training (under ``poutine.mask``, or with no target but ``ignore_index``) do not here.
 
     Args:
         model: a Pyro model.
@@ -40,9 +44,18 @@ def summed_negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, d
     with in_mode(model, False), in_mode(guide, False), poutine.block():
         for batch in data:
             medians = guide.median(*batch) if medians is None else medians
-            for site in sample_sites(run_with(medians, model, batch, {})).values():
-                if site["is_observed"]:
-                    log_prob = site["fn"].log_prob(site["value"])
-                    total -= float(log_prob.sum())
-                    count += log_prob.numel()
+            for site in observed_sites(run_with(medians, model, batch, {})).values():
+                log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
+                total -= float(log_prob.sum())
+                count += _count(site, log_prob.shape)
     return total, count
+
+
+def _count(site: Any, shape: torch.Size) -> int:
+    """How many data of a site count."""
+    counted = torch.ones(shape, dtype=torch.bool, device=site["value"].device)
+    if site["mask"] is not None:
+        counted = counted & site["mask"]
+    if (ignored := getattr(base_distribution(site["fn"]), "ignore_index", None)) is not None:
+        counted = counted & (site["value"] != ignored).reshape(*shape, -1).any(-1)
+    return int(counted.sum())

@@ -225,7 +225,9 @@ def _resume(
     state = saved_state(path, processes)
     if state is None:
         return [{} for _ in runs]
-    if (count := len(state.get("members", "1"))) != len(runs):
+    if "members" not in state:
+        raise ValueError(f"{path} holds a run of fit: pass it to fit, or another path to fit_members")
+    if (count := len(state["members"])) != len(runs):
         raise ValueError(f"{path} holds a run of {count} members, and there are {len(runs)}: pass another checkpoint path")
     for run, failure in zip(runs, state["failures"], strict=True):
         run.failure = failure

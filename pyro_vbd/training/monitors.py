@@ -19,7 +19,13 @@ def sparsity(threshold: float = 3.0) -> Callable[[Fit], dict[str, Any]]:
 
 
 def alpha_quantiles(probabilities: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Callable[[Fit], dict[str, Any]]:
-    """``"log_alpha"``: quantiles of log alpha by site, as lists in the order of ``probabilities``."""
+    """``"log_alpha"``: quantiles of log alpha by site, as lists in the order of ``probabilities``.
+
+    Raises:
+        ValueError: for a probability outside [0, 1].
+    """
+    if not all(0 <= p <= 1 for p in probabilities):
+        raise ValueError(f"probabilities={probabilities} are none: use numbers from 0 to 1")
 
     def record(run: Fit) -> dict[str, Any]:
         found = {}

@@ -3,6 +3,7 @@
 import pyro
 import pyro.distributions as dist
 import pyro.poutine as poutine
+import pytest
 import torch
 from pyro.infer.reparam import LocScaleReparam
 from torch.testing import assert_close
@@ -53,3 +54,13 @@ def test_gradient_of_the_scale():
     scale = torch.ones(3, requires_grad=True)
     CentredNormal(scale.square()).log_prob(torch.full((3,), 2.0)).sum().backward()
     assert_close(scale.grad, torch.full((3,), 3.0))  # -1/s + w^2/s^3
+
+
+def test_validation_on_request():
+    with pytest.raises(ValueError, match="variance"):
+        CentredNormal(torch.tensor([1.0, -1.0]), validate_args=True)
+    wrong, p = torch.full((2,), torch.nan), CentredNormal(torch.ones(2), validate_args=True)
+    for each in (p, p.expand(torch.Size([3, 2]))):
+        with pytest.raises(ValueError, match="support"):
+            each.log_prob(wrong)
+    assert CentredNormal(torch.ones(2)).expand(torch.Size([3, 2])).log_prob(wrong).isnan().all()

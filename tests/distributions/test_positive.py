@@ -48,7 +48,7 @@ class Above:
 
 
 def truncated_gamma(k, rate, floor):
-    return Truncated(dist.Gamma(k, rate), floor)
+    return Truncated(dist.Gamma(k, rate), floor, validate_args=False)
 
 
 #: The distribution, scipy's, and where each parameter is drawn from (its logarithm, or the number itself).
@@ -175,9 +175,20 @@ def test_validation(make_it, parameter):
 
 @pytest.mark.parametrize("name", ["HalfStudentT", "BetaPrime", "GIG", "Reciprocal"])
 def test_values_outside_the_support_are_refused_under_validation(name):
+    """Of a distribution that has been expanded too; and without it they are not looked at."""
     parameters = [tensor(value) for value in draw(name, np.random.default_rng(4))]
+    fn = CASES[name][0](*parameters, validate_args=True)
+    for each in (fn, fn.expand(torch.Size([3]))):
+        with pytest.raises(ValueError, match="support"):
+            each.log_prob(tensor(-1.0))
+    CASES[name][0](*parameters, validate_args=False).expand(torch.Size([3])).log_prob(tensor(-1.0))
+
+
+def test_two_points_under_validation():
+    fn = positive.TwoPoint(tensor(0.1), tensor(1.0), tensor(0.5), validate_args=True)
+    assert fn.log_prob(tensor(0.3)) == -math.inf
     with pytest.raises(ValueError, match="support"):
-        CASES[name][0](*parameters, validate_args=True).log_prob(tensor(-1.0))
+        fn.log_prob(tensor(-0.3))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -2,9 +2,11 @@
 
 import math
 
+import pyro.distributions as dist
+import pytest
 import torch
 
-from pyro_vbd.distributions import truncated
+from pyro_vbd.distributions import Truncated, truncated
 from tests.distributions.test_positive import tensor, truncated_gamma
 
 
@@ -14,6 +16,16 @@ def test_below_the_floor_there_is_nothing():
     assert fn.log_prob(tensor(0.1)).isfinite()
     assert not fn.support.check(tensor(0.09))
     assert fn.sample((500,)).min() >= 0.1
+
+
+def test_validation():
+    """As that of torch's distributions: of the floor, and of values, expanded or not."""
+    fn = Truncated(dist.Gamma(tensor(0.5), tensor(1.0)), tensor(0.1))
+    for each in (fn, fn.expand(torch.Size([3]))):
+        with pytest.raises(ValueError, match="support"):
+            each.log_prob(tensor(0.09))
+    with pytest.raises(ValueError, match="floor"):
+        Truncated(dist.Gamma(tensor(0.5), tensor(1.0)), tensor(-0.1))
 
 
 def test_copies_of_a_truncated_share_one_integral(monkeypatch):

@@ -5,18 +5,12 @@ import pyro.distributions as dist
 import pyro.poutine as poutine
 import pytest
 import torch
-from torch import nn
 
 import pyro_vbd as vbd
 from pyro_vbd.broadcasting import open_draws_plate
 from pyro_vbd.draws.plate import DrawPlate
 from pyro_vbd.modes import in_mode
-
-NETS = {
-    "dense": lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)),
-    "norm": lambda: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3)),
-    "convolution": lambda: nn.Sequential(nn.Unflatten(1, (1, 5)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(6, 3)),
-}
+from tests.draws.models import NETS, regression
 
 
 class _Replayed:
@@ -76,20 +70,10 @@ def test_draws_are_used_again_and_another_model_may_take_the_place():
 
 @pytest.mark.parametrize("kind", ["broadcasts", "fails", "mixes draws", "own noise"])
 def test_a_model_that_does_not_broadcast_is_found_out(kind):
-    def model(x):
-        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
-        if kind == "fails":
-            mean = torch.mv(x, w)
-        elif kind == "mixes draws":
-            mean = x.sum(-1) * w.mean()
-        else:
-            mean = (x * w).sum(-1) + (torch.randn(()) if kind == "own noise" else 0.0)
-        with pyro.plate("data", len(x)):
-            pyro.sample("y", dist.Normal(mean, 0.5))
-
     def guide(x):
         pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
 
     x = torch.randn(20, 3)
+    model = regression(kind)
     plate = DrawPlate(model, guide, run_once(model, guide, x))
     assert plate.is_right((x,), targets, 1e-4, 1e-5) == (kind == "broadcasts")

@@ -1,22 +1,14 @@
 """Draws of the targets' distribution: many at once are those one by one, or it is done one by one."""
 
-import pyro
-import pyro.distributions as dist
 import pyro.poutine as poutine
 import pytest
 import torch
-from torch import nn
 
 import pyro_vbd as vbd
 from models import lenet_5_caffe
 from pyro_vbd.draws.targets import TargetDraws, is_of_classes
 from pyro_vbd.modes import in_mode
-
-NETS = {
-    "dense": lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)),
-    "norm": lambda: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3)),
-    "convolution": lambda: nn.Sequential(nn.Unflatten(1, (1, 5)), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(6, 3)),
-}
+from tests.draws.models import NETS, regression
 
 
 def pair(net, device="cpu", **kwargs):
@@ -49,17 +41,7 @@ def test_a_large_network_takes_few_draws_at_once():
 
 @pytest.mark.parametrize("kind", ["fails", "mixes draws", "own noise"])
 def test_a_model_that_does_not_broadcast_runs_one_draw_at_a_time(kind):
-    def model(x, y=None):
-        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
-        if kind == "fails":
-            mean = torch.mv(x, w)
-        elif kind == "mixes draws":
-            mean = x.sum(-1) * w.mean()
-        else:
-            mean = (x * w).sum(-1) + torch.randn(())
-        with pyro.plate("data", len(x)):
-            pyro.sample("y", dist.Normal(mean, 0.5), obs=y)
-
+    model = regression(kind)
     x = torch.randn(20, 3)
     guide = vbd.VBDGuide(model, x, x.sum(-1), init_log_var=-1.0)
     if kind == "fails":
@@ -68,11 +50,7 @@ def test_a_model_that_does_not_broadcast_runs_one_draw_at_a_time(kind):
 
 
 def test_a_hand_written_model_that_broadcasts():
-    def model(x, y=None):
-        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
-        with pyro.plate("data", len(x)):
-            pyro.sample("y", dist.Normal((x * w).sum(-1), 0.5), obs=y)
-
+    model = regression("broadcasts")
     x = torch.randn(20, 3)
     guide = vbd.VBDGuide(model, x, x.sum(-1))
     counts, fns = several(TargetDraws(model, guide, "y", 1000), x, 10)

@@ -103,3 +103,16 @@ def test_gradients_by_differences():
             return self.gate.penalty()
 
     assert torch.autograd.gradcheck(kl, (made.loc, made.log_scale))
+
+
+@pytest.mark.parametrize(("size", "dim"), [(0, 1), (-2, 1), (3, 0)])
+def test_wrong_sizes_are_refused(size, dim):
+    with pytest.raises(ValueError, match=rf"LogNormalGate\(size={size}, dim={dim}\)"):
+        LogNormalGate(size, dim)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3,), (4, 1), (4, 1, 5)])
+def test_an_input_that_would_broadcast_is_refused(shape):
+    """One channel against five noises is five channels: a plausible wrong shape."""
+    with pytest.raises(ValueError, match="a gate of 5 in dimension 1 got an input of shape"):
+        LogNormalGate(5)(torch.ones(shape))

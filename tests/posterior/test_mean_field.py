@@ -153,3 +153,15 @@ def test_the_lazy_variance_keeps_its_gradient_when_first_asked_without_one():
     with torch.no_grad():
         q.sample()
     assert q.variance.requires_grad
+
+
+@FORMS
+def test_validation_on_request(form):
+    wrong = torch.full((2,), torch.nan)
+    with pytest.raises(ValueError, match="loc"):
+        form(wrong, torch.zeros(2), validate_args=True)
+    q = form(torch.ones(2), torch.zeros(2), validate_args=True)
+    for each in (q, q.expand(torch.Size([3, 2]))):
+        with pytest.raises(ValueError, match="support"):
+            each.log_prob(wrong)
+    assert form(torch.ones(2), torch.zeros(2)).expand(torch.Size([3, 2])).log_prob(wrong).isnan().all()

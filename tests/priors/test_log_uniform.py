@@ -212,3 +212,11 @@ def test_repr():
 def test_no_other_posterior_has_a_closed_form():
     with pytest.raises(NotImplementedError):
         kl_divergence(dist.Normal(0.0, 1.0), ImproperLogUniform(torch.zeros(())))
+
+
+def test_validation():
+    p, wrong = ImproperLogUniform(torch.zeros(()), validate_args=True), torch.full((2,), torch.nan)
+    for each in (p, p.expand(torch.Size([2]))):
+        with pytest.raises(ValueError, match="support"):
+            each.log_prob(wrong)
+    assert ImproperLogUniform(torch.zeros(()), validate_args=False).expand(torch.Size([2])).log_prob(wrong).isnan().all()

@@ -1,5 +1,7 @@
 """The truth kit for guides: right ones pass, and each kind of wrong one is caught by the check that is there for it."""
 
+import random
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -68,11 +70,21 @@ def test_an_improper_prior_has_no_kl_to_compare(device):
     assert set(report.values()) == {"passed"}
 
 
+def states():
+    """Pyro's seed is that of torch, of Python and of NumPy."""
+    words, *rest = np.random.get_state()[1:]  # noqa: NPY002
+    return torch.get_rng_state().tolist(), random.getstate(), words.tolist(), rest
+
+
 def test_nothing_is_left_behind(device):
     check(guide, device, num_samples=10)
-    kept, before = {name: value.clone() for name, value in pyro.get_param_store().items()}, torch.get_rng_state()
+    random.random()
+    kept, before = {name: value.clone() for name, value in pyro.get_param_store().items()}, states()
     check(guide, device, num_samples=10)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert states() == before
+    with pytest.raises(AssertionError):
+        check(more, device)
+    assert states() == before
     for name, value in pyro.get_param_store().items():
         assert torch.equal(value, kept[name])
         assert value.unconstrained().grad is None

@@ -28,3 +28,31 @@ def test_hand_written_model_and_no_data():
     assert vbd.negative_log_likelihood(model, guide, [(x, x.sum(-1))]) == pytest.approx(expected.item(), rel=1e-5)
     with pytest.raises(ValueError, match="no batch"):
         vbd.negative_log_likelihood(model, guide, [])
+
+
+def test_data_that_count_for_nothing_in_training_do_not_here():
+    x, y = torch.randn(6, 3), torch.tensor([0, 1, -1, 1, -1, -1])
+    kept, prior = y >= 0, vbd.priors.GaussianUniform()
+    model = vbd.Classifier(torch.nn.Linear(3, 2), prior, 6, ignore_index=-1)
+    guide = vbd.VBDGuide(model)
+    some = vbd.negative_log_likelihood(model, guide, [(x[kept], y[kept])])
+    assert vbd.negative_log_likelihood(model, guide, [(x, y)]) == pytest.approx(some)
+
+    plain = vbd.Classifier(torch.nn.Linear(3, 2), prior, 6)
+    guide = vbd.VBDGuide(plain)
+
+    def under_a_mask(x, y):
+        with pyro.poutine.mask(mask=kept):
+            return plain(x, y)
+
+    some = vbd.negative_log_likelihood(plain, guide, [(x[kept], y[kept])])
+    assert vbd.negative_log_likelihood(under_a_mask, guide, [(x, y.clamp_min(0))]) == pytest.approx(some)
+
+
+def test_a_datum_counts_if_one_of_its_targets_does():
+    x, y = torch.randn(3, 4), torch.tensor([[0, -1, 1], [1, 1, 0], [-1, -1, -1]])
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Unflatten(1, (2, 3)))
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 3, ignore_index=-1)
+    guide = vbd.VBDGuide(model)
+    some = vbd.negative_log_likelihood(model, guide, [(x[:2], y[:2])])
+    assert vbd.negative_log_likelihood(model, guide, [(x, y)]) == pytest.approx(some)

@@ -33,3 +33,9 @@ def test_kl_by_site_leaves_the_random_state_alone():
     state = torch.get_rng_state()
     vbd.monitors.kl_by_site(x, y)(run)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.5])
+def test_quantiles_that_are_none_are_refused(probability):
+    with pytest.raises(ValueError, match=r"probabilities=.* from 0 to 1"):
+        vbd.monitors.alpha_quantiles((0.5, probability))

@@ -1,0 +1,1 @@
+"""Parts of mcmc_ground_truth.py."""
