@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from pyro_vbd.compression import channelwise, heads, joining, layers, reshaping  # noqa: F401  (their entries)
+from pyro_vbd.compression import channelwise, heads, joining, layers, norms, reshaping  # noqa: F401  (their entries)
 from pyro_vbd.compression.absorb_gates import absorb_gates
 from pyro_vbd.compression.operation import Barrier, Layer, Operation, find_operation
 from pyro_vbd.compression.skeleton import with_calls

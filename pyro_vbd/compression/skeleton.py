@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from pyro_vbd.compression.select import Select
 from pyro_vbd.compression.tracing import trace_calls
@@ -16,7 +16,7 @@ from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.noise.transformer import open_transformers
 
-__all__ = ["build", "describe", "rebuild", "sizes", "with_calls"]
+__all__ = ["build", "describe", "rebuild", "sizes", "sliced", "with_calls"]
 
 _CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode")
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
@@ -66,6 +66,21 @@ def build(description: Mapping[str, Any]) -> nn.Module:
         arguments["index"] = torch.zeros(arguments["index"], dtype=torch.long)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         return kind(**arguments)
+
+
+@torch.no_grad()
+def sliced(module: nn.Module, channels: Tensor, argument: str, **others: Any) -> nn.Module:
+    """The module for some of its channels: parameters and buffers of that length are cut to them."""
+    reference = next((value for value in module.state_dict().values()), torch.empty(0))
+    channels = channels.to(reference.device)
+    new = build({**sizes(module), argument: int(channels.sum()), **others})
+    floating = next((v for v in module.state_dict().values() if v.is_floating_point()), torch.empty(0))
+    new.to(device=floating.device, dtype=floating.dtype)
+    new.load_state_dict({
+        name: value[channels] if value.dim() == 1 and len(value) == len(channels) else value
+        for name, value in module.state_dict().items()
+    })  # fmt: skip
+    return new.train(module.training)
 
 
 def describe(net: nn.Module) -> dict[str, Any]:

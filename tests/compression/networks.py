@@ -4,6 +4,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from pyro_vbd.compression import cut
 from pyro_vbd.noise import Gate, HeadwiseAttention
 
 
@@ -188,3 +189,20 @@ def remove_at_random(net: nn.Module, share: float, units: float, generator: torc
             module.running_mean.normal_(generator=generator)
             module.running_var.uniform_(0.5, 2.0, generator=generator)
     return net.eval()
+
+
+@torch.no_grad()
+def through(middle, left, x=None, last=None):
+    """A middle step behind a channel that is constant at -1.5, in front of a convolution that can fold."""
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), middle, last or nn.Conv2d(4, 3, 3)).eval()
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+    net[0].weight[1] = 0.0
+    net[0].bias[1] = -1.5
+    x = torch.randn(2, 2, 10, 10) if x is None else x
+    found = cut(net, x)
+    assert found.units["0"] == (4, left)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+    return found.network
