@@ -62,4 +62,5 @@ class GaussianLikelihood(nn.Module):
         return self.log_scale.exp()
 
     def forward(self, outputs: Tensor) -> dist.TorchDistribution:
+        """The distribution of y: batch shape ``(..., N, *event)``, that of the outputs."""
         return dist.Normal(outputs, self.scale, validate_args=False)

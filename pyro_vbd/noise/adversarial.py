@@ -71,17 +71,20 @@ def adversarial_loss(
         loss: of outputs and targets, a mean or a sum over the batch.
 
     Raises:
-        ValueError: if the network has no :class:`AdversarialDropout`, or is in evaluation mode.
+        ValueError: if the network has no :class:`AdversarialDropout`, does not call one, or is in evaluation mode.
     """
     layers = [module for module in net.modules() if isinstance(module, AdversarialDropout)]
     if not layers or not all(layer.training for layer in layers):
         raise ValueError(f"{type(net).__name__} has no AdversarialDropout in training mode: put one in, and call train()")
     plain = loss(net(x), y)
-    with torch.random.fork_rng(), torch.enable_grad():
-        looked_at = loss(net(x), y)
-        masks = [layer._recorded for layer in layers if layer._recorded is not None]
-        gradients = torch.autograd.grad(looked_at, masks)
     try:
+        with torch.random.fork_rng(), torch.enable_grad():
+            looked_at = loss(net(x), y)
+            masks = [layer._recorded for layer in layers if layer._recorded is not None]
+            if len(masks) < len(layers):
+                idle = [name for name, module in net.named_modules() if module in layers and module._recorded is None]
+                raise ValueError(f"the network never calls its AdversarialDropout {idle}: take it out, or call it")
+            gradients = torch.autograd.grad(looked_at, masks)
         for layer, mask, gradient in zip(layers, masks, gradients, strict=True):
             layer._mask = adversarial_mask(mask.detach(), gradient, layer.delta)
         return plain + weight * loss(net(x), y)

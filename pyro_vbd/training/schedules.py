@@ -54,10 +54,12 @@ def piecewise(*points: tuple[float, float]) -> Schedule:
     ``piecewise((5, 0), (20, 1), (100, 1.4))`` warms the KL up and goes on beyond the bound, which removes more weights.
 
     Raises:
-        ValueError: for no points, epochs that do not rise, or a number that is not finite.
+        ValueError: for no points, epochs that do not rise, a number that is not finite, or a multiplier below 0.
     """
     if not points or not all(math.isfinite(number) for point in points for number in point):
         raise ValueError(f"a piecewise schedule needs points of finite numbers, and got {points}: use (epoch, multiplier)")
+    if any(multiplier < 0 for _, multiplier in points):
+        raise ValueError(f"the multipliers of {points} fall below 0, which would turn the objective around: use 0 or more")
     for (earlier, _), (later, _) in pairwise(points):
         if not earlier < later:
             raise ValueError(f"the epochs of a piecewise schedule rise, and {later} follows on {earlier}: sort the points")

@@ -101,5 +101,11 @@ def test_wrong_networks_and_numbers():
         adversarial_loss(nn.Linear(2, 2), torch.ones(1, 2), torch.zeros(1).long())
     with pytest.raises(ValueError, match="train"):
         adversarial_loss(network().eval(), torch.ones(1, 6), torch.zeros(1).long())
+    net = network()
+    net.unused = AdversarialDropout()
+    net.forward = lambda x: nn.Sequential(*list(net.children())[:-1])(x)
+    with pytest.raises(ValueError, match=r"never calls its AdversarialDropout \['unused'\]"):
+        adversarial_loss(net, torch.ones(1, 6), torch.zeros(1).long())
+    assert all(module._recorded is None for module in net.modules() if isinstance(module, AdversarialDropout))
     with pytest.raises(ValueError, match="delta=1"):
         AdversarialDropout(delta=1.0)

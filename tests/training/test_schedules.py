@@ -37,6 +37,11 @@ def test_a_piecewise_schedule_of_bad_points(points):
         piecewise(*points)
 
 
+def test_a_multiplier_below_0_is_refused():
+    with pytest.raises(ValueError, match="below 0"):
+        piecewise((0, 1.0), (5, -0.1))
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="goes backwards"):
         kl_ramp(5, 4)
