@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,18 @@ from examples.paper.cell import Job
 from examples.paper.picking import Measure, measured
 from pyro_vbd.training.schedules import Schedule, constant
 
-__all__ = ["set_log_var", "train"]
+__all__ = ["rates", "set_log_var", "train"]
+
+
+def rates(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What most recipes say of a run, as arguments of :func:`train`: a KL that is ramped up, a rate that falls to 0."""
+    return {
+        "lr": recipe["lr"],
+        "batch_size": recipe["batch_size"],
+        "kl_schedule": vbd.schedules.kl_ramp(*recipe["kl_ramp"]),
+        "lr_schedule": vbd.schedules.linear_decay(recipe["decay_from"]),
+        "kl_weight": recipe["kl_weight"],
+    }
 
 
 def train(
@@ -64,7 +75,7 @@ def train(
         vbd.Batches(job.data.x, job.data.y, batch_size=batch_size),
         epochs=epochs,
         lr=lr,
-        elbo=vbd.VBD_ELBO(kl_weight=kl_weight),
+        elbo=vbd.VBD_ELBO(kl_weight=kl_weight, estimator="local"),  # as published, in convolutions too
         kl_schedule=kl_schedule,
         lr_schedule=lr_schedule,
         callbacks=[after_epoch],

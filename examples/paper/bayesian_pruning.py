@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from examples.paper.cell import Job
+from examples.paper.dense import pretrained
 from examples.paper.gated import folded, gated
-from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
-from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
 from examples.paper.structured_vbd import measure
 from pyro_vbd import noise
@@ -29,24 +28,14 @@ __all__ = ["train"]
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then with gates; the network without the closed ones."""
     recipe = job.recipe
-    plain = LENETS[job.cell.size]()
-    dense = max(int(recipe["epochs"] * recipe["dense"]), 1)
-    first = train_plain(
-        plain,
-        job,
-        phase="dense",
-        epochs=dense,
-        optimizer=adam(recipe["lr"]),
-        batch_size=recipe["batch_size"],
-        lr_schedule=linear_decay(0.5),
-    )
+    plain, left, first = pretrained(job)
     net = gated(plain, noise.LogNormalGate)
     num_data = len(job.data.x)
     second = train_plain(
         net,
         job,
         phase="gates",
-        epochs=max(recipe["epochs"] - dense, 1),
+        epochs=left,
         optimizer=lambda net: torch.optim.Adam(
             net.parameters(), lr=recipe["lr"], betas=(recipe["beta1"], 0.999), fused=True
         ),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from torch import nn
 
-import pyro_vbd as vbd
-from examples.paper import dropouts, variational_classifier
 from examples.paper.cell import Method
+from examples.paper.dropout_rows import dropout_rows
 from models import convnet
 
 __all__ = ["NOTE", "methods"]
@@ -38,29 +36,5 @@ def methods(sizes: Sequence[str], printed: Mapping[str, Mapping[str, Any]]) -> d
         sizes: scales of the network.
         printed: the paper's figures, by row and size.
     """
-
-    def noisy(title: str, name: str, source: str = "", **more: Any) -> Method:
-        recipes = {size: {**PLAIN, **more} for size in sizes}
-        return Method(title, partial(dropouts.train, network=network, name=name), recipes, printed[name], source)
-
-    def bayesian(title: str, key: str, prior: vbd.priors.Prior, alpha: str, log_var: float, source: str) -> Method:
-        fit = partial(variational_classifier.train, network=network, prior=prior, alpha=alpha)
-        recipes = {size: {**BAYES, "alpha": alpha, "init_log_var": log_var} for size in sizes}
-        return Method(title, fit, recipes, printed.get(key, {}), source)
-
-    return {
-        "none": noisy("No dropout", "none"),
-        "bernoulli": noisy("Dropout, Bernoulli", "bernoulli", "Srivastava et al. 2014"),
-        "gaussian": noisy("Dropout, Gaussian", "gaussian", "Srivastava et al. 2014, section 10"),
-        "adversarial": noisy(
-            "Adversarial dropout", "adversarial", "Park et al. 2018, supervised", delta=0.05, adversarial_weight=1.0),
-        "concrete": noisy("Concrete dropout", "concrete", "Gal et al. 2017", length_scale=1e-2),
-        "vd": bayesian(
-            "Variational dropout (Kingma; one rate a layer)", "vd", vbd.priors.LogUniform(vbd.priors.kingma), "layer", -8.0,
-            "Kingma et al. 2015"),
-        "vd-sparse": bayesian(
-            "Variational dropout (Molchanov; one rate a weight)", "vd-sparse", vbd.priors.LogUniform(), "weight", -10.0,
-            "Molchanov et al. 2017"),
-        "vbd": bayesian(
-            "Variational Bayesian dropout", "vbd", vbd.priors.GaussianUniform(), "weight", -10.0, "Liu et al. 2019"),
-    }  # fmt: skip
+    names = ("none", "bernoulli", "gaussian", "adversarial", "concrete", "vd", "vd-sparse", "vbd")
+    return dropout_rows(names, network, sizes, PLAIN, BAYES, printed)

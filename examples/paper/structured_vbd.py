@@ -13,14 +13,11 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from examples.paper import bayesian
 from examples.paper.cell import Job
+from examples.paper.dense import pretrained
 from examples.paper.gated import folded, gated
 from examples.paper.measures import error, structure
-from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
-from examples.paper.plain import adam
-from examples.paper.plain import train as train_plain
 from pyro_vbd.noise import Gate
-from pyro_vbd.training.schedules import linear_decay
 
 __all__ = ["gate_weights", "measure", "train"]
 
@@ -38,17 +35,7 @@ def gate_weights(net: nn.Module) -> list[str]:
 def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
     """Train densely, then with gates under a prior; the network without the closed ones."""
     recipe = job.recipe
-    plain = LENETS[job.cell.size]()
-    dense = max(int(recipe["epochs"] * recipe["dense"]), 1)
-    first = train_plain(
-        plain,
-        job,
-        phase="dense",
-        epochs=dense,
-        optimizer=adam(recipe["lr"]),
-        batch_size=recipe["batch_size"],
-        lr_schedule=linear_decay(0.5),
-    )
+    plain, left, first = pretrained(job)
     net = gated(plain, Gate).to(job.device)
     model = vbd.Classifier(net, prior, num_data=len(job.data.x), where=gate_weights(net))
     guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
@@ -60,14 +47,10 @@ def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
         model,
         guide,
         job,
-        epochs=max(recipe["epochs"] - dense, 1),
-        lr=recipe["lr"],
-        batch_size=recipe["batch_size"],
-        kl_schedule=vbd.schedules.kl_ramp(*recipe["kl_ramp"]),
-        lr_schedule=linear_decay(recipe["decay_from"]),
-        kl_weight=recipe["kl_weight"],
+        epochs=left,
         network=pruned,
         measure=measure,
+        **bayesian.rates(recipe),
     )
     found = metrics(pruned(), job.data, measure, second, begin=0.75)
     return {**found, "seconds": seconds(first, second)}

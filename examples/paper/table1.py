@@ -5,15 +5,12 @@ Run it with ``python examples/paper/table1.py --data-dir DIR --seeds 5``; ``--ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from torch import nn
 
-import pyro_vbd as vbd
-from examples.paper import dropouts, variational_classifier
-from examples.paper.cell import Column, Method, Table
+from examples.paper.cell import Column, Table
+from examples.paper.dropout_rows import dropout_rows
 from examples.paper.runner import main
 from models import mlp
 
@@ -47,37 +44,7 @@ PRINTED = {
     "vd": figures(1.69, 1.62, 1.67, 1.62, 1.63),
     "vbd": figures(1.56, 1.53, 1.53, 1.52, 1.45),
 }
-
-
-def methods(plain: Mapping[str, Any], bayes: Mapping[str, Any], printed: Mapping[str, Any]) -> dict[str, Method]:
-    """The rows under one protocol."""
-
-    def noisy(title: str, name: str, source: str = "", **more: Any) -> Method:
-        recipes = {size: {**plain, **more} for size in SIZES}
-        return Method(title, partial(dropouts.train, network=network, name=name), recipes, printed.get(name, {}), source)
-
-    def bayesian(title: str, key: str, prior: vbd.priors.Prior, alpha: str, log_var: float, source: str) -> Method:
-        fit = partial(variational_classifier.train, network=network, prior=prior, alpha=alpha)
-        recipes = {size: {**bayes, "alpha": alpha, "init_log_var": log_var} for size in SIZES}
-        return Method(title, fit, recipes, printed.get(key, {}), source)
-
-    return {
-        "none": noisy("No dropout", "none"),
-        "bernoulli": noisy("Dropout, Bernoulli", "bernoulli", "Srivastava et al. 2014"),
-        "gaussian": noisy("Dropout, Gaussian", "gaussian", "Srivastava et al. 2014, section 10"),
-        "gaussian-dropout": noisy("Gaussian dropout", "gaussian-dropout", "Wang and Manning 2013"),
-        "concrete": noisy("Concrete dropout", "concrete", "Gal et al. 2017", length_scale=1e-2),
-        "vd": bayesian(
-            "Variational dropout (Kingma; one rate a layer)", "vd", vbd.priors.LogUniform(vbd.priors.kingma), "layer", -8.0,
-            "Kingma et al. 2015"),
-        "vd-sparse": bayesian(
-            "Variational dropout (Molchanov; one rate a weight)", "vd-sparse", vbd.priors.LogUniform(), "weight", -10.0,
-            "Molchanov et al. 2017"),
-        "vbd": bayesian(
-            "Variational Bayesian dropout", "vbd", vbd.priors.GaussianUniform(), "weight", -10.0, "Liu et al. 2019"),
-    }  # fmt: skip
-
-
+NAMES = ("none", "bernoulli", "gaussian", "gaussian-dropout", "concrete", "vd", "vd-sparse", "vbd")
 COLUMNS = {"error": Column("error %")}
 
 TABLES = [
@@ -86,7 +53,7 @@ TABLES = [
         "Dropouts on MNIST, test error in %, by the number of units in each of three hidden layers",
         "mnist",
         SIZES,
-        methods(PAPER, BAYES, PRINTED),
+        dropout_rows(NAMES, network, SIZES, PAPER, BAYES, PRINTED),
         COLUMNS,
         "The paper's protocol: 50 epochs, dropout rates 0.2 at the input and 0.5 inside. It does not state the optimizer, "
         "batch size, schedule and initialisation: here Adam at 1e-3, falling to 0 over the second half, batches of 100, "
@@ -97,7 +64,7 @@ TABLES = [
         "Dropouts on MNIST, trained well: max-norm, 300 epochs",
         "mnist",
         SIZES,
-        methods(STRONG, BAYES_STRONG, {}),
+        dropout_rows(NAMES, network, SIZES, STRONG, BAYES_STRONG, {}),
         COLUMNS,
         "The paper's baselines are under-trained: dropout with a bound on the weights' norms reaches 1.06% with 3x1024 "
         "units (Srivastava et al. 2014). The bound is 2 on the incoming weights of each unit, for the plain rows; the "

@@ -40,13 +40,9 @@ def train(
         guide,
         job,
         epochs=recipe["epochs"],
-        lr=recipe["lr"],
-        batch_size=recipe["batch_size"],
-        kl_schedule=vbd.schedules.kl_ramp(*recipe["kl_ramp"]),
-        lr_schedule=vbd.schedules.linear_decay(recipe["decay_from"]),
-        kl_weight=recipe["kl_weight"],
         network=means,
         measure=measure,
+        **bayesian.rates(recipe),
     )
     found = metrics(means(), job.data, measure, history)
     found["sparsity"] = 100.0 * vbd.sparsity(guide)

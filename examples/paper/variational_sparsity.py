@@ -50,13 +50,9 @@ def train(job: Job, prior: vbd.priors.Prior, measure: Measure = measure) -> dict
         guide,
         job,
         epochs=recipe["epochs"],
-        lr=recipe["lr"],
-        batch_size=recipe["batch_size"],
-        kl_schedule=vbd.schedules.kl_ramp(*recipe["kl_ramp"]),
-        lr_schedule=vbd.schedules.linear_decay(recipe["decay_from"]),
-        kl_weight=recipe["kl_weight"],
         network=pruned,
         measure=measure,
+        **bayesian.rates(recipe),
     )
     found = metrics(pruned(), job.data, measure, history, begin=0.75)
     test = job.data.x_test, job.data.y_test
