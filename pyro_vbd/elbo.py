@@ -39,8 +39,9 @@ class VBD_ELBO(ELBO):
         kl_weight: beta; may be assigned between steps (KL warm-up).
         num_particles: draws of q whose mean the estimate is.
         estimator: ``"local"`` samples the outputs of linear maps (local reparameterisation), ``"weights"`` the weights,
-            once a batch, ``"flipout"`` these with signs for each datum (:mod:`~pyro_vbd.estimators.flipout`); or a dict of
-            patterns of site names to these, where the first that matches counts and ``"local"`` is the rest.
+            once a batch, ``"flipout"`` these with signs for each datum (:mod:`~pyro_vbd.estimators.flipout`); ``"auto"`` is
+            ``"weights"`` in convolutions and ``"local"`` elsewhere (:mod:`~pyro_vbd.estimators.by_cost`). Or a dict of
+            patterns of site names to these, where the first that matches counts and ``"auto"`` is the rest.
         vectorize_particles: run the particles at once, in a plate to the left of the model's.
         max_plate_nesting: how deep the model's plates are nested; found out by default.
         hyperprior_constant: whether to count the constant log(b - a) of a uniform hyperprior.
@@ -56,7 +57,7 @@ class VBD_ELBO(ELBO):
         self,
         kl_weight: float = 1.0,
         num_particles: int = 1,
-        estimator: str | Mapping[str, str] = "local",
+        estimator: str | Mapping[str, str] = "auto",
         *,
         vectorize_particles: bool = False,
         max_plate_nesting: float = math.inf,

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import unwrap
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_site_shape
 
+from pyro_vbd.estimators.by_cost import ByCostTensor
 from pyro_vbd.estimators.flipout import FlipoutTensor
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.estimators.local_reparam import LocalReparam
@@ -28,22 +29,22 @@ __all__ = ["check_pair", "estimator_by_site", "paired_traces"]
 
 #: What a Gaussian site becomes, by estimator: a tensor that is sampled where it is used; or a draw.
 _TENSORS: Mapping[str, type[GaussianTensor] | None] = MappingProxyType(
-    {"local": GaussianTensor, "flipout": FlipoutTensor, "weights": None}
+    {"auto": ByCostTensor, "local": GaussianTensor, "flipout": FlipoutTensor, "weights": None}
 )
 
 
 def estimator_by_site(estimator: str | Mapping[str, str]) -> Callable[[str], str]:
-    """The estimator of each site, by name: that of the first pattern that matches, or ``"local"``.
+    """The estimator of each site, by name: that of the first pattern that matches, or ``"auto"``.
 
     Raises:
-        ValueError: for a word other than ``"local"``, ``"flipout"`` and ``"weights"``.
+        ValueError: for a word other than ``"auto"``, ``"local"``, ``"flipout"`` and ``"weights"``.
     """
     choices = {"*": estimator} if isinstance(estimator, str) else dict(estimator)
     for word in choices.values():
         if word not in _TENSORS:
-            raise ValueError(f"estimator {word!r} is unknown: use 'local', 'flipout' or 'weights'")
+            raise ValueError(f"estimator {word!r} is unknown: use 'auto', 'local', 'flipout' or 'weights'")
 
-    return partial(first_match, choices, rest="local")
+    return partial(first_match, choices, rest="auto")
 
 
 def check_pair(model: Callable[..., Any], guide: Callable[..., Any]) -> None:

@@ -552,7 +552,7 @@ def test_a_sites_estimator_goes_by_its_name(float64):
 
 @pytest.mark.parametrize("estimator", ["Flipout", "Local", {"*": "both"}])
 def test_unknown_estimator_is_refused(estimator):
-    with pytest.raises(ValueError, match="use 'local', 'flipout' or 'weights'"):
+    with pytest.raises(ValueError, match="use 'auto', 'local', 'flipout' or 'weights'"):
         vbd.VBD_ELBO(estimator=estimator)
 
 

@@ -25,24 +25,23 @@ def everywhere(_):
 
 
 @pytest.mark.parametrize(
-    ("estimator", "local"),
+    ("estimator", "found"),
     [
-        ("local", {"a.weight", "b.weight", "b.bias"}),
-        ("weights", set()),
-        ({"b.*": "weights"}, {"a.weight"}),
-        ({"b.bias": "local", "*": "weights"}, {"b.bias"}),
-        ({"b.bias": "local", "b.*": "weights"}, {"a.weight", "b.bias"}),
-        ({}, {"a.weight", "b.weight", "b.bias"}),
+        ("local", ["local", "local", "local"]),
+        ({"b.*": "weights"}, ["auto", "weights", "weights"]),
+        ({"b.bias": "local", "*": "weights"}, ["weights", "weights", "local"]),
+        ({"b.bias": "local", "b.*": "weights"}, ["auto", "weights", "local"]),
+        ({}, ["auto", "auto", "auto"]),
     ],
 )
-def test_first_pattern_decides_and_local_is_the_rest(estimator, local):
+def test_first_pattern_decides_and_auto_is_the_rest(estimator, found):
     of = estimator_by_site(estimator)
-    assert {site for site in ("a.weight", "b.weight", "b.bias") if of(site) == "local"} == local
+    assert [of(site) for site in ("a.weight", "b.weight", "b.bias")] == found
 
 
 @pytest.mark.parametrize("estimator", ["reinforce", {"*": "Local"}, ""])
 def test_unknown_estimator_is_refused(estimator):
-    with pytest.raises(ValueError, match="use 'local', 'flipout' or 'weights'"):
+    with pytest.raises(ValueError, match="use 'auto', 'local', 'flipout' or 'weights'"):
         estimator_by_site(estimator)
 
 

@@ -16,7 +16,12 @@ __all__ = ["LocalReparam"]
 
 
 class LocalReparam(Messenger):
-    """Gives the sites of a guide that are Gaussian in closed form as Gaussian tensors.
+    r"""Gives the sites of a guide that are Gaussian in closed form as Gaussian tensors.
+
+    .. math:: y_{no} \sim N\Big(\sum_k x_{nk} \theta_{ok}, \; \sum_k x_{nk}^2 \sigma_{ok}^2\Big)
+
+    for the outputs of a linear map of weights :math:`N(\theta, \sigma^2)`: eq. (3) of Liu et al. 2019, after Kingma,
+    Salimans and Welling 2015.
 
     Enter it around the run of the guide, and let the model replay what came out. Linear maps then sample their outputs
     instead of the weights; the expectation of a loss is the same wherever a datum meets each weight once.

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor, Rule, drawn, is_learned, sample_output
 
-__all__: list[str] = []  # imported for what it gives GaussianTensor
+__all__ = ["CONVOLUTIONS"]  # and it is imported for what it gives GaussianTensor
+
+#: torch's functions that meet a weight at many places of one datum.
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 def linear_in_weight(*signature: str) -> Rule:
@@ -23,6 +26,9 @@ def linear_in_weight(*signature: str) -> Rule:
     Args:
         signature: names of the function's leading arguments in order; ``"weight"`` and ``"bias"`` are those that may be
             Gaussian, ``"input..."`` those that are squared in the variance. The rest is passed on as it is.
+
+    Shapes are the function's own: of an input ``(B, ..., in)`` and a weight ``(out, in)``, ``F.linear`` makes the mean and
+    the variance of outputs ``(B, ..., out)``, each with noise of its own.
     """
 
     def rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -126,19 +132,16 @@ def _item(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any])
     return _view(func, args, kwargs) if basic else NotImplemented
 
 
-_CONVOLUTION = linear_in_weight("input", "weight", "bias")
+_LAYER = linear_in_weight("input", "weight", "bias")
 
 GaussianTensor.rules = {
-    F.linear: _CONVOLUTION,
+    **dict.fromkeys((F.linear, *CONVOLUTIONS), _LAYER),
     F.bilinear: linear_in_weight("input1", "input2", "weight", "bias"),
     F.embedding: _embedding,
     torch.addmm: _addmm,
     Tensor.addmm: _addmm,
     Tensor.__rmatmul__: _reversed_matmul,
     Tensor.__getitem__: _item,
-    **dict.fromkeys(
-        (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), _CONVOLUTION
-    ),
     **dict.fromkeys(
         (torch.matmul, torch.mm, torch.mv, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.bmm, Tensor.__matmul__),
         _matmul,
