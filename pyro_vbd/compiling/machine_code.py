@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, fx
 
+from pyro_vbd.compiling.product_sums import keep_products_apart
+
 __all__ = ["Program", "machine_code"]
 
 logger = logging.getLogger(__name__)
@@ -24,11 +26,12 @@ def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, war
     is no C++ compiler, say) the graph runs as it is, and ``warn`` is told why.
 
     Args:
-        graph: flat inputs and outputs.
+        graph: flat inputs and outputs; it is rewritten, with the same values.
         example: inputs; none is changed.
         fed: how many of the first inputs are new tensors at each call. The rest stays where it lies in memory.
         warn: takes one sentence.
     """
+    keep_products_apart(graph)
     try:
         program: Program = torch._inductor.compile(graph, list(example), options={"fallback_random": True})
     except Exception as error:
