@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ def pareto_k(
         progress: whether to show a bar.
 
     Returns:
-        k; minus infinity where all weights are equal (the guide is the posterior).
+        k; minus infinity where all weights are equal (the guide is the posterior), infinity where all but a few are 0.
 
     Raises:
         ImportError: without ArviZ, whose estimator this is.
@@ -93,4 +94,5 @@ def _fit(log_weights: np.ndarray) -> float:
     if hasattr(az, "psislw"):
         return float(az.psislw(log_weights)[1])
     stats = importlib.import_module("arviz_stats.base").array_stats
-    return float(stats.psislw(-log_weights)[1])  # takes log-likelihoods, of which the weights are the reciprocals
+    k = float(stats.psislw(-log_weights)[1])  # takes log-likelihoods, of which the weights are the reciprocals
+    return math.inf if math.isnan(k) else k  # of weights so uneven that all but a few are 0

@@ -32,6 +32,15 @@ def test_k_of_a_guide_that_is_too_narrow_or_too_wide(spread):
         assert found < 0.2
 
 
+def test_a_guide_beside_the_posterior_is_said_to_be_far_from_it():
+    """ArviZ 1 fits no tail where one draw has all the weight, and answers NaN, which is beyond no threshold."""
+    x, y = data()
+    model, guide = exact_pair(x, y, 1e-3)
+    with torch.no_grad():
+        guide.posteriors["q/w"].loc.add_(1e7)
+    assert vbd.pareto_k(model, guide, x, y, num_samples=100) > 0.7
+
+
 def test_batches_change_nothing():
     x, y = data()
     model, guide = exact_pair(x, y, 0.4)

@@ -34,8 +34,8 @@ def pointwise(found: Any) -> np.ndarray:
 
 
 def too_heavy(found: Any) -> np.ndarray:
-    """Which data have a Pareto k beyond :data:`GOOD_K`."""
-    return np.asarray(found.pareto_k) > GOOD_K
+    """Which data have a Pareto k beyond :data:`GOOD_K`, or none: weights too uneven for a fit are NaN to ArviZ 1."""
+    return ~(np.asarray(found.pareto_k) <= GOOD_K)
 
 
 def compare(estimates: Mapping[str, Any]) -> str:
