@@ -19,33 +19,29 @@ __all__ = ["pretrained", "train"]
 
 def pretrained(job: Job) -> tuple[nn.Sequential, int, list[dict[str, Any]]]:
     """A network after the share ``dense`` of its epochs, the number of epochs that are left, and the history so far."""
-    recipe = job.recipe
+    epochs = max(int(job.recipe["epochs"] * job.recipe["dense"]), 1)
+    net, history = _trained(job, epochs, 0.5)
+    return net, max(job.recipe["epochs"] - epochs, 1), history
+
+
+def train(job: Job, measure: Measure = measure) -> dict[str, Any]:
+    """Adam on the likelihood alone."""
+    net, history = _trained(job, job.recipe["epochs"], job.recipe["decay_from"], measure)
+    return {**metrics(net, job.data, measure, history), "seconds": seconds(history)}
+
+
+def _trained(
+    job: Job, epochs: int, decay_from: float, measure: Measure | None = None
+) -> tuple[nn.Sequential, list[dict[str, Any]]]:
     net = LENETS[job.cell.size]()
-    epochs = max(int(recipe["epochs"] * recipe["dense"]), 1)
     history = train_plain(
         net,
         job,
         phase="dense",
         epochs=epochs,
-        optimizer=adam(recipe["lr"]),
-        batch_size=recipe["batch_size"],
-        lr_schedule=linear_decay(0.5),
-    )
-    return net, max(recipe["epochs"] - epochs, 1), history
-
-
-def train(job: Job, measure: Measure = measure) -> dict[str, Any]:
-    """Adam on the likelihood alone."""
-    recipe = job.recipe
-    net = LENETS[job.cell.size]()
-    history = train_plain(
-        net,
-        job,
-        phase="dense",
-        epochs=recipe["epochs"],
-        optimizer=adam(recipe["lr"]),
-        batch_size=recipe["batch_size"],
-        lr_schedule=linear_decay(recipe["decay_from"]),
+        optimizer=adam(job.recipe["lr"]),
+        batch_size=job.recipe["batch_size"],
+        lr_schedule=linear_decay(decay_from),
         measure=measure,
     )
-    return {**metrics(net, job.data, measure, history), "seconds": seconds(history)}
+    return net, history

@@ -25,9 +25,8 @@ def keep_products_apart(graph: fx.GraphModule) -> None:
         for product, rest in (node.args, node.args[::-1]):
             if _source(product).target is _MM and _source(rest).target is not _MM and rest.op == "call_function":
                 with graph.graph.inserting_before(node):
-                    negated = graph.graph.call_function(_NEG, (rest,))
-                    negated.meta = dict(rest.meta)
-                node.target, node.args = _SUB, (product, negated)
+                    node.args = product, graph.graph.call_function(_NEG, (rest,))
+                node.target = _SUB
                 break
     graph.recompile()
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor, Rule, drawn, is_learned
+from pyro_vbd.estimators.rules import CONVOLUTIONS
 
 __all__ = ["FlipoutTensor"]
 
@@ -58,12 +59,8 @@ def _signs(like: Tensor, feature_dim: int) -> Tensor:
     return torch.randint(0, 2, shape, device=like.device).to(like.dtype).mul_(2).sub_(1)
 
 
-_CONVOLUTIONS = {
-    F.conv1d: 3, F.conv2d: 4, F.conv3d: 5, F.conv_transpose1d: 3, F.conv_transpose2d: 4, F.conv_transpose3d: 5
-}  # fmt: skip
-
 FlipoutTensor.rules = {
     **GaussianTensor.rules,
     F.linear: _flipped(-1, 2),
-    **{function: _flipped(1, min_dim) for function, min_dim in _CONVOLUTIONS.items()},
+    **{function: _flipped(1, min_dim) for function, min_dim in CONVOLUTIONS.items()},
 }

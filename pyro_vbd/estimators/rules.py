@@ -16,8 +16,10 @@ from pyro_vbd.estimators.gaussian_tensor import GaussianTensor, Rule, drawn, is_
 
 __all__ = ["CONVOLUTIONS"]  # and it is imported for what it gives GaussianTensor
 
-#: torch's functions that meet a weight at many places of one datum.
-CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+#: torch's functions that meet a weight at many places of one datum, with the dimensions of an input with a batch in front.
+CONVOLUTIONS = {
+    F.conv1d: 3, F.conv2d: 4, F.conv3d: 5, F.conv_transpose1d: 3, F.conv_transpose2d: 4, F.conv_transpose3d: 5
+}  # fmt: skip
 
 
 def linear_in_weight(*signature: str) -> Rule:
