@@ -1,10 +1,12 @@
-"""Training of networks with a posterior over their weights: variational dropout and variational Bayesian dropout."""
+"""Training of networks with a posterior over their weights, one or several seeds of them side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from torch import nn
 
@@ -13,7 +15,29 @@ from examples.paper.cell import Job
 from examples.paper.picking import Measure, measured
 from pyro_vbd.training.schedules import Schedule, constant
 
-__all__ = ["rates", "set_log_var", "train"]
+__all__ = ["Subject", "begun", "rates", "set_log_var", "train"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is trained for one job."""
+
+    job: Job
+    #: The network with its prior.
+    model: vbd.Classifier
+    #: Its posterior.
+    guide: vbd.VBDGuide
+    #: The plain network as it would be used now, whose metrics are measured.
+    network: Callable[[], nn.Module]
+
+
+def begun(jobs: Sequence[Job], begin: Callable[[Job], Subject]) -> list[Subject]:
+    """What is trained for each job, begun from its own seed."""
+    subjects = []
+    for job in jobs:
+        pyro.set_rng_seed(job.cell.seed)
+        subjects.append(begin(job))
+    return subjects
 
 
 def rates(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,9 +52,7 @@ def rates(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def train(
-    model: vbd.Classifier,
-    guide: vbd.VBDGuide,
-    job: Job,
+    subjects: Sequence[Subject],
     *,
     epochs: int,
     lr: float = 1e-3,
@@ -38,52 +60,72 @@ def train(
     kl_schedule: Schedule = constant,
     lr_schedule: Schedule = constant,
     kl_weight: float = 1.0,
-    network: Callable[[], nn.Module],
     measure: Measure | None = None,
     phase: str = "fit",
-) -> list[dict[str, Any]]:
-    """Maximise the bound by :func:`pyro_vbd.fit`; returns one record per epoch, as ``examples.paper.plain.train`` does.
+) -> list[list[dict[str, Any]]]:
+    """Maximise the bound by :func:`pyro_vbd.fit`, of several by :func:`pyro_vbd.fit_members`.
 
     Args:
-        model: the network with its prior.
-        guide: its posterior.
-        job: its data, its checkpoints and its progress bar.
+        subjects: on the same data, by the same recipe.
         epochs: passes through the data.
         lr: learning rate of Adam.
         batch_size: data in a step.
         kl_schedule: multiplier of the KL weight by epoch.
         lr_schedule: multiplier of the learning rate by epoch.
         kl_weight: of the KL, 1 for the bound itself.
-        network: the plain network as it would be used now, whose metrics are measured.
         measure: metrics of a network.
         phase: names the checkpoint, where a cell has several runs.
-    """
-    model.to(job.device)
-    guide.to(job.device)
 
-    seen = 0
+    Returns:
+        For each subject one record per epoch, as ``examples.paper.plain.train`` makes them.
+
+    Raises:
+        FloatingPointError: for a subject whose loss was not finite, also where the others' was.
+    """
+    first = subjects[0].job
+    ticks = {id(subject.guide): _ticking(subject.job) for subject in subjects}
 
     def after_epoch(run: vbd.Fit) -> dict[str, Any]:
-        nonlocal seen
-        job.tick(run.epoch - seen)  # at first with the epochs before a kill
-        seen = run.epoch
-        return measured(network(), job.data, measure) if job.data.x_val is not None else {}
+        ticks[id(run.guide)](run.epoch)
+        subject = next(subject for subject in subjects if subject.guide is run.guide)
+        return {} if first.data.x_val is None else measured(subject.network(), first.data, measure)
 
-    run = vbd.fit(
-        model,
-        guide,
-        vbd.Batches(job.data.x, job.data.y, batch_size=batch_size),
-        epochs=epochs,
-        lr=lr,
-        elbo=vbd.VBD_ELBO(kl_weight=kl_weight, estimator="local"),  # as published, in convolutions too
-        kl_schedule=kl_schedule,
-        lr_schedule=lr_schedule,
-        callbacks=[after_epoch],
-        checkpoint=job.checkpoint(phase),
-        progress=False,
-        compile=job.compile,
-    )
-    return run.history
+    for subject in subjects:
+        subject.model.to(first.device)
+        subject.guide.to(first.device)
+    seeds = [subject.job.cell.seed for subject in subjects]
+    shared = {
+        "epochs": epochs,
+        "lr": lr,
+        "kl_schedule": kl_schedule,
+        "lr_schedule": lr_schedule,
+        "callbacks": [after_epoch],
+        "checkpoint": first.checkpoint("_".join(map(str, [phase, *seeds[1:]]))),
+        "progress": False,
+        "compile": first.compile,
+    }
+    data = vbd.Batches(first.data.x, first.data.y, batch_size=batch_size)
+    elbos = [vbd.VBD_ELBO(kl_weight=kl_weight, estimator="local") for _ in subjects]  # as published, in convolutions too
+    if len(subjects) == 1:
+        return [vbd.fit(subjects[0].model, subjects[0].guide, data, elbo=elbos[0], **shared).history]
+    models, guides = zip(*((subject.model, subject.guide) for subject in subjects), strict=True)
+    runs = vbd.fit_members(models, guides, data, elbo=elbos, **shared)
+    for run, subject in zip(runs, subjects, strict=True):
+        if run.failure:
+            raise FloatingPointError(f"{subject.job.cell} stopped: {run.failure}; run its seed without --members")
+    return [run.history for run in runs]
+
+
+def _ticking(job: Job) -> Callable[[int], None]:
+    """Moves a job's bar on to an epoch; at first also by those before a kill."""
+    seen = 0
+
+    def tick(epoch: int) -> None:
+        nonlocal seen
+        job.tick(epoch - seen)
+        seen = epoch
+
+    return tick
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from examples.paper.cell import Job
+from examples.paper.cell import Job, one_by_one
 from examples.paper.dense import pretrained
 from examples.paper.gated import folded, gated
 from examples.paper.picking import metrics, seconds
@@ -25,6 +25,7 @@ from pyro_vbd.training.schedules import linear_decay
 __all__ = ["train"]
 
 
+@one_by_one
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then with gates; the network without the closed ones."""
     recipe = job.recipe

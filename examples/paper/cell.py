@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from examples.paper.splits import Splits
 
-__all__ = ["Cell", "Column", "Job", "Method", "Table"]
+__all__ = ["Cell", "Column", "Job", "Method", "Table", "one_by_one"]
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,35 @@ class Job:
         return self.folder / f"{phase}.ckpt"
 
 
+#: Trains cells that differ in their seeds alone, and returns the metrics of each; with held-out data also ``"picked"``,
+#: those at the epoch they chose.
+Train = Callable[[Sequence[Job]], list[dict[str, Any]]]
+
+
+def one_by_one(train: Callable[..., dict[str, Any]]) -> Callable[..., list[dict[str, Any]]]:
+    """A method that trains one cell, as one that trains several: in turn."""
+
+    @wraps(train)
+    def train_each(jobs: Sequence[Job], **settings: Any) -> list[dict[str, Any]]:
+        return [train(job, **settings) for job in jobs]
+
+    return train_each
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of a table."""
 
     title: str
-    #: Trains a cell and returns its metrics; with held-out data also ``"picked"``, those at the epoch they chose.
-    train: Callable[[Job], dict[str, Any]]
+    train: Train
     #: What the training depends on, by size; every recipe has ``"epochs"``, over all phases.
     recipes: Mapping[str, Mapping[str, Any]]
     #: The paper's figures: by size, by column.
     paper: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     #: Where the method was first described, and what was not to be found out.
     source: str = ""
+    #: Whether seeds are trained side by side, where that is asked for.
+    members: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from examples.paper.cell import Job
+from examples.paper.cell import Job, one_by_one
 from examples.paper.networks import LENETS
 from examples.paper.picking import Measure, metrics, seconds
 from examples.paper.plain import adam
@@ -24,6 +24,7 @@ def pretrained(job: Job) -> tuple[nn.Sequential, int, list[dict[str, Any]]]:
     return net, max(job.recipe["epochs"] - epochs, 1), history
 
 
+@one_by_one
 def train(job: Job, measure: Measure = measure) -> dict[str, Any]:
     """Adam on the likelihood alone."""
     net, history = _trained(job, job.recipe["epochs"], job.recipe["decay_from"], measure)

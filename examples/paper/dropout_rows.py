@@ -88,5 +88,6 @@ def dropout_rows(
         else:
             train = partial(variational_classifier.train, network=network, prior=row.prior, alpha=row.alpha)
             recipe = {**bayes, "alpha": row.alpha, "init_log_var": row.log_var}
-        methods[name] = Method(row.title, train, {size: recipe for size in sizes}, printed.get(name, {}), row.source)
+        recipes, figures = {size: recipe for size in sizes}, printed.get(name, {})
+        methods[name] = Method(row.title, train, recipes, figures, row.source, members=isinstance(row, Variational))
     return methods

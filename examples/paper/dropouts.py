@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from examples.paper.cell import Job
+from examples.paper.cell import Job, one_by_one
 from examples.paper.measures import error
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
@@ -61,6 +61,7 @@ def measure(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Any]:
     return {"error": error(net, x, y)}
 
 
+@one_by_one
 def train(job: Job, network: Callable[[str], nn.Sequential], name: str) -> dict[str, Any]:
     """Train a network with noise; its error without.
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils import prune
 
-from examples.paper.cell import Job
+from examples.paper.cell import Job, one_by_one
 from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
@@ -23,6 +23,7 @@ from pyro_vbd.training.schedules import linear_decay
 __all__ = ["prune_round", "train"]
 
 
+@one_by_one
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then prune and retrain in rounds; error and sparsity after the last."""
     recipe = job.recipe

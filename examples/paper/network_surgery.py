@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from examples.paper.cell import Job
+from examples.paper.cell import Job, one_by_one
 from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import train as train_plain
@@ -76,6 +76,7 @@ def operate(net: nn.Module, sparsity: list[float]) -> list[nn.Module]:
     return layers
 
 
+@one_by_one
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then under surgery, both by the solver of Caffe's LeNet; error and sparsity at the end."""
     recipe = job.recipe

@@ -16,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
@@ -48,20 +49,43 @@ def run_cells(table: Table, options: argparse.Namespace, position: int = 0) -> i
     results = Results(options.results, table.name)
     data: Splits | None = None
     failed = 0
-    for cell in wanted(table, options):
-        check_configuration(table, cell, results, options)
-        with results.claim(cell) as ours:
-            if not ours:
+    for group in groups(table, results, options):
+        with ExitStack() as claims:
+            cells = [cell for cell in group if claims.enter_context(results.claim(cell))]
+            if not cells:
                 continue
             try:
                 data = data or data_of(table, options)
-                folder = work_folder(cell, configuration(table, cell, options), options)
-                results.add(cell, run_cell(table, cell, data, folder, options, position))
-                shutil.rmtree(folder, ignore_errors=True)  # its checkpoints are of no more use
+                for cell, record in zip(cells, run_together(table, cells, data, options, position), strict=True):
+                    results.add(cell, record)
+                for cell in cells:  # its checkpoints are of no more use
+                    shutil.rmtree(work_folder(cell, configuration(table, cell, options), options), ignore_errors=True)
             except Exception:
-                logger.exception("%s failed; the other cells go on", cell)
-                failed += 1
+                logger.exception("%s failed; the other cells go on", ", ".join(map(str, cells)))
+                failed += len(cells)
     return failed
+
+
+def groups(table: Table, results: Results, options: argparse.Namespace) -> list[list[Cell]]:
+    """The wanted cells that have not run, those together that are trained side by side.
+
+    Raises:
+        ValueError: if a record was made by another configuration than the one that is asked for.
+    """
+    done = results.records()
+    found: list[list[Cell]] = []
+    latest: dict[tuple[str, str], list[Cell]] = {}
+    for cell in wanted(table, options):
+        check_configuration(table, cell, results, options)
+        if cell in done:
+            continue
+        row = cell.method, cell.size
+        if row in latest and table.methods[cell.method].members and len(latest[row]) < options.members:
+            latest[row].append(cell)
+        else:
+            latest[row] = [cell]
+            found.append(latest[row])
+    return found
 
 
 def data_of(table: Table, options: argparse.Namespace) -> Splits:
@@ -113,27 +137,37 @@ def work_folder(cell: Cell, recipe: Mapping[str, Any], options: argparse.Namespa
     return Path(options.work, f"{cell.slug}_{digest[:8]}")
 
 
-def run_cell(
-    table: Table, cell: Cell, data: Splits, folder: Path, options: argparse.Namespace, position: int
-) -> dict[str, Any]:
-    """Train one cell from where it was left, and make its record."""
-    recipe = configuration(table, cell, options)
-    with tqdm(total=recipe["epochs"], desc=str(cell), unit="epoch", position=position, disable=options.quiet) as bar:
+def run_together(
+    table: Table, cells: Sequence[Cell], data: Splits, options: argparse.Namespace, position: int
+) -> list[dict[str, Any]]:
+    """Train cells that differ in their seeds alone from where they were left, and make their records.
+
+    ``"seconds"`` of a cell that was trained with others are those of them all.
+    """
+    first = cells[0]
+    recipe = configuration(table, first, options)
+    title = " ".join(map(str, [first, *(f"and {cell.seed}" for cell in cells[1:])]))
+    total = recipe["epochs"] * len(cells)
+    with tqdm(total=total, desc=title, unit="epoch", position=position, disable=options.quiet) as bar:
         pyro.clear_param_store()
-        pyro.set_rng_seed(cell.seed)
+        pyro.set_rng_seed(first.seed)
         start = time.perf_counter()
-        job = Job(cell, recipe, data, folder, options.compile, bar.update)
-        found = table.methods[cell.method].train(job)
-        bar.set_postfix_str(f"error {found['error']:.2f}%")
-    seconds = found.pop("seconds", time.perf_counter() - start)
-    return {
-        "metrics": _rounded(found),
-        "configuration": recipe,
-        "seconds": round(seconds, 1),
-        "device": device_name(options.device),
-        "versions": {"pyro_vbd": vbd.__version__, "torch": torch.__version__, "pyro": pyro.__version__},
-        "compiled": options.compile,
-    }
+        jobs = [Job(cell, recipe, data, work_folder(cell, recipe, options), options.compile, bar.update) for cell in cells]
+        found = table.methods[first.method].train(jobs)
+        bar.set_postfix_str(", ".join(f"error {metrics['error']:.2f}%" for metrics in found))
+    took = time.perf_counter() - start
+    return [
+        {
+            "seconds": round(metrics.pop("seconds", took), 1),
+            "metrics": _rounded(metrics),
+            "configuration": recipe,
+            "device": device_name(options.device),
+            "versions": {"pyro_vbd": vbd.__version__, "torch": torch.__version__, "pyro": pyro.__version__},
+            "compiled": options.compile,
+            "members": len(cells),
+        }
+        for metrics in found
+    ]
 
 
 def device_name(device: torch.device) -> str:
@@ -167,6 +201,7 @@ def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argpa
     )
     add("--device", type=torch.device, default=torch.device("cpu"))
     add("--jobs", type=int, default=1, help="cells at once, each in a process of its own")
+    add("--members", type=int, default=1, help="seeds that a process trains side by side, in the variational rows")
     add("--threads", type=int, default=1, help="of each process, on the CPU")
     add("--compile", action="store_true", help="train by fit(..., compile=True)")
     add("--epochs", type=int, help="instead of the recipe's, to try the program out")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from examples.paper.cell import Job
+from examples.paper.cell import Job, one_by_one
 from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
@@ -110,6 +110,7 @@ class Shared(nn.Module):
         return net
 
 
+@one_by_one
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then under the mixture; error and sparsity of the quantised network."""
     recipe = job.recipe

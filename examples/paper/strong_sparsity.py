@@ -8,6 +8,7 @@ tenth of the KL: they make up for what they paid. Their dropout rates tell which
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,49 +24,55 @@ from examples.paper.variational_sparsity import measure
 __all__ = ["threshold_of", "train"]
 
 
-def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
+def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
     """Train a LeNet under a prior in two phases; metrics at the threshold of the mask, and at a higher ratio."""
-    recipe, data = job.recipe, job.data
-    model = vbd.Classifier(LENETS[job.cell.size](), prior, num_data=len(data.x))
-    guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
+    recipe = jobs[0].recipe
+    threshold = recipe["threshold"]
+
+    def begin(job: Job) -> bayesian.Subject:
+        model = vbd.Classifier(LENETS[job.cell.size](), prior, num_data=len(job.data.x))
+        guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
+        return bayesian.Subject(job, model, guide, lambda: vbd.point_network(model, guide, threshold))
+
+    subjects = bayesian.begun(jobs, begin)
     refitted = max(1, round(recipe["refit"] * recipe["epochs"]))
-    shared = {
-        "batch_size": recipe["batch_size"],
-        "lr_schedule": vbd.schedules.linear_decay(),
-        "network": lambda: vbd.point_network(model, guide, recipe["threshold"]),
-        "measure": measure,
-    }
+    shared = {"batch_size": recipe["batch_size"], "lr_schedule": vbd.schedules.linear_decay(), "measure": measure}
     removing = bayesian.train(
-        model,
-        guide,
-        job,
+        subjects,
         epochs=max(1, recipe["epochs"] - refitted),
         lr=recipe["lr"],
         kl_schedule=vbd.schedules.piecewise(*recipe["kl"]),
         **shared,
     )
-    before = error(vbd.point_network(model, guide, recipe["threshold"]), data.x_test, data.y_test)
-    vbd.restrict(guide, vbd.masks(guide, recipe["threshold"]))
+    before = [error(subject.network(), subject.job.data.x_test, subject.job.data.y_test) for subject in subjects]
+    for subject in subjects:
+        vbd.restrict(subject.guide, vbd.masks(subject.guide, threshold))
     refit = bayesian.train(
-        model,
-        guide,
-        job,
+        subjects,
         epochs=refitted,
         lr=recipe["refit_lr"],
         kl_weight=recipe["refit_kl_weight"],
         phase="refit",
         **shared,
     )
-    found: dict[str, Any] = {"error_before": before}
-    for threshold, suffix in ((recipe["threshold"], ""), (threshold_of(guide, recipe["sparser_ratio"]), "_sparser")):
-        net = vbd.point_network(model, guide, threshold)
+    return [
+        {"error_before": error, **_found(subject), "seconds": seconds(first, second)}
+        for error, subject, first, second in zip(before, subjects, removing, refit, strict=True)
+    ]
+
+
+def _found(subject: bayesian.Subject) -> dict[str, Any]:
+    recipe, data = subject.job.recipe, subject.job.data
+    sparser = threshold_of(subject.guide, recipe["sparser_ratio"])
+    found: dict[str, Any] = {}
+    for threshold, suffix in ((recipe["threshold"], ""), (sparser, "_sparser")):
+        net = vbd.point_network(subject.model, subject.guide, threshold)
         left = {key: value for key, value in measure(net, data.x_test, data.y_test).items() if key != "weights"}
         found.update({f"{key}{suffix}": value for key, value in left.items()})
         if data.x_val is not None and data.y_val is not None:
             found[f"validation_error{suffix}"] = error(net, data.x_val, data.y_val)
-    if data.x_val is not None:
-        found["picked"] = dict(found)  # of the last epoch: what is left is trained on to the end
-    return {**found, "seconds": seconds(removing, refit)}
+    # of the last epoch: what is left is trained on to the end
+    return {**found, "picked": dict(found)} if data.x_val is not None else found
 
 
 def threshold_of(guide: vbd.VBDGuide, ratio: float) -> float:

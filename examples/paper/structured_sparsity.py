@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from examples.paper.cell import Job
+from examples.paper.cell import Job, one_by_one
 from examples.paper.networks import LENETS
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
@@ -56,6 +56,7 @@ def keep_zeros(net: nn.Module) -> None:
             prune.custom_from_mask(layer, "weight", (layer.weight.detach() != 0).to(layer.weight))
 
 
+@one_by_one
 def train(job: Job) -> dict[str, Any]:
     """Train under the group lasso, then without it on what is left."""
     recipe = job.recipe

@@ -6,6 +6,7 @@ After the authors' released layer (yuhangliu01/Variational-Bayesian-Dropout): me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,25 +33,23 @@ def gate_weights(net: nn.Module) -> list[str]:
     return [f"{name}.weight" for name, module in net.named_modules() if isinstance(module, Gate)]
 
 
-def train(job: Job, prior: vbd.priors.Prior) -> dict[str, Any]:
+def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
     """Train densely, then with gates under a prior; the network without the closed ones."""
-    recipe = job.recipe
-    plain, left, first = pretrained(job)
-    net = gated(plain, Gate).to(job.device)
-    model = vbd.Classifier(net, prior, num_data=len(job.data.x), where=gate_weights(net))
-    guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
+    recipe = jobs[0].recipe
+    dense = []
 
-    def pruned() -> nn.Module:
-        return folded(vbd.point_network(model, guide, recipe["threshold"]))
+    def begin(job: Job) -> bayesian.Subject:
+        plain, left, history = pretrained(job)
+        dense.append((left, history))
+        net = gated(plain, Gate).to(job.device)
+        model = vbd.Classifier(net, prior, num_data=len(job.data.x), where=gate_weights(net))
+        guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
+        return bayesian.Subject(job, model, guide, lambda: folded(vbd.point_network(model, guide, recipe["threshold"])))
 
-    second = bayesian.train(
-        model,
-        guide,
-        job,
-        epochs=left,
-        network=pruned,
-        measure=measure,
-        **bayesian.rates(recipe),
-    )
-    found = metrics(pruned(), job.data, measure, second, begin=0.75)
-    return {**found, "seconds": seconds(first, second)}
+    subjects = bayesian.begun(jobs, begin)
+    lefts, firsts = zip(*dense, strict=True)
+    histories = bayesian.train(subjects, epochs=lefts[0], measure=measure, **bayesian.rates(recipe))
+    return [
+        {**metrics(s.network(), s.job.data, measure, second, begin=0.75), "seconds": seconds(first, second)}
+        for s, first, second in zip(subjects, firsts, histories, strict=True)
+    ]

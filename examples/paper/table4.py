@@ -99,6 +99,7 @@ METHODS = {
         BAYES_RECIPES,
         {FC: paper(1.94, 68, [98.9, 97.2, 62.0]), CONV: paper(0.75, 280, [67, 98, 99.8, 95])},
         "Molchanov et al. 2017, whose own figure for LeNet-300-100 is 1.92",
+        members=True,
     ),
     "vbd": Method(
         "Variational Bayesian dropout",
@@ -109,6 +110,7 @@ METHODS = {
             CONV: paper("0.74 or 0.81", "198 or 290", "69-98-99.7-95 or 65-98-99.8-97"),
         },
         "Liu et al. 2019; of its two rows, low error or high sparsity, no setting is published",
+        members=True,
     ),
 }
 
@@ -121,12 +123,15 @@ STRONG = {
 }  # fmt: skip
 
 STRONG_METHODS = {
-    "vd": Method("Variational dropout", partial(strong_sparsity.train, prior=vbd.priors.LogUniform()), STRONG),
+    "vd": Method(
+        "Variational dropout", partial(strong_sparsity.train, prior=vbd.priors.LogUniform()), STRONG, members=True
+    ),
     "vbd": Method(
         "Variational Bayesian dropout",
         partial(strong_sparsity.train, prior=vbd.priors.GaussianUniform()),
         STRONG,
         {FC: {"error": 1.67, "compression": 66, "error_sparser": 1.76, "compression_sparser": 81}},
+        members=True,
     ),
 }
 

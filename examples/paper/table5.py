@@ -58,6 +58,7 @@ METHODS = {
         {FC: {**WEIGHTS, "decay_from": 0.5}, CONV: {**WEIGHTS, "decay_from": 0.0}},
         PRINTED["vd"],
         "Molchanov et al. 2017: weights are removed one by one, and neurons left without any are counted off",
+        members=True,
     ),
     "ssl": Method(
         "Structured sparsity learning",
@@ -82,6 +83,7 @@ METHODS = {
         {size: {**GATES, "kl_ramp": [0, 0], "init_log_var": -9.0, "threshold": 0.0} for size in SIZES},
         PRINTED["vbd"],
         "Liu et al. 2019",
+        members=True,
     ),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -18,33 +18,31 @@ __all__ = ["train"]
 
 
 def train(
-    job: Job, network: Callable[[str], nn.Sequential], prior: vbd.priors.Prior, alpha: str = "weight"
-) -> dict[str, Any]:
+    jobs: Sequence[Job], network: Callable[[str], nn.Sequential], prior: vbd.priors.Prior, alpha: str = "weight"
+) -> list[dict[str, Any]]:
     """Train a network under a prior; its error at the posterior means, as every published code tests.
 
     Args:
-        job: what to train on.
+        jobs: what to train on, seed by seed.
         network: makes the network of a size.
         prior: of every weight.
         alpha: what shares a dropout rate; see :class:`pyro_vbd.VBDGuide`.
     """
-    recipe = job.recipe
-    model = vbd.Classifier(network(job.cell.size), prior, num_data=len(job.data.x))
-    guide = vbd.VBDGuide(model, alpha=alpha, init_log_var=recipe["init_log_var"])
+    recipe = jobs[0].recipe
 
-    def means() -> nn.Module:
-        return vbd.point_network(model, guide)
+    def begin(job: Job) -> bayesian.Subject:
+        model = vbd.Classifier(network(job.cell.size), prior, num_data=len(job.data.x))
+        guide = vbd.VBDGuide(model, alpha=alpha, init_log_var=recipe["init_log_var"])
+        return bayesian.Subject(job, model, guide, lambda: vbd.point_network(model, guide))
 
-    history = bayesian.train(
-        model,
-        guide,
-        job,
-        epochs=recipe["epochs"],
-        network=means,
-        measure=measure,
-        **bayesian.rates(recipe),
-    )
-    found = metrics(means(), job.data, measure, history)
-    found["sparsity"] = 100.0 * vbd.sparsity(guide)
-    found["error_pruned"] = error(vbd.point_network(model, guide, 3.0), job.data.x_test, job.data.y_test)
+    subjects = bayesian.begun(jobs, begin)
+    histories = bayesian.train(subjects, epochs=recipe["epochs"], measure=measure, **bayesian.rates(recipe))
+    return [_found(subject, history) for subject, history in zip(subjects, histories, strict=True)]
+
+
+def _found(subject: bayesian.Subject, history: list[dict[str, Any]]) -> dict[str, Any]:
+    data = subject.job.data
+    found = metrics(subject.network(), data, measure, history)
+    found["sparsity"] = 100.0 * vbd.sparsity(subject.guide)
+    found["error_pruned"] = error(vbd.point_network(subject.model, subject.guide, 3.0), data.x_test, data.y_test)
     return {**found, "seconds": seconds(history)}

@@ -10,6 +10,7 @@ beyond the threshold during training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,31 +34,32 @@ def measure(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
     return {"error": error(net, x, y), **weight_sparsity(net)}
 
 
-def train(job: Job, prior: vbd.priors.Prior, measure: Measure = measure) -> dict[str, Any]:
+def train(jobs: Sequence[Job], prior: vbd.priors.Prior, measure: Measure = measure) -> list[dict[str, Any]]:
     """Train a LeNet under a prior; the metrics of the network without the removed weights."""
-    recipe = job.recipe
-    net = LENETS[job.cell.size]()
-    initialise(net, recipe["init_std"])
-    model = vbd.Classifier(net, prior, num_data=len(job.data.x))
-    guide = vbd.VBDGuide(model)
-    bayesian.set_log_var(guide, recipe["init_log_var"])
+    recipe = jobs[0].recipe
 
-    def pruned(threshold: float = recipe["threshold"]) -> nn.Module:
-        return vbd.point_network(model, guide, threshold)
+    def begin(job: Job) -> bayesian.Subject:
+        net = LENETS[job.cell.size]()
+        initialise(net, recipe["init_std"])
+        model = vbd.Classifier(net, prior, num_data=len(job.data.x))
+        guide = vbd.VBDGuide(model)
+        bayesian.set_log_var(guide, recipe["init_log_var"])
+        return bayesian.Subject(job, model, guide, lambda: vbd.point_network(model, guide, recipe["threshold"]))
 
-    history = bayesian.train(
-        model,
-        guide,
-        job,
-        epochs=recipe["epochs"],
-        network=pruned,
-        measure=measure,
-        **bayesian.rates(recipe),
-    )
-    found = metrics(pruned(), job.data, measure, history, begin=0.75)
-    test = job.data.x_test, job.data.y_test
+    subjects = bayesian.begun(jobs, begin)
+    histories = bayesian.train(subjects, epochs=recipe["epochs"], measure=measure, **bayesian.rates(recipe))
+    return [_found(subject, history, measure) for subject, history in zip(subjects, histories, strict=True)]
+
+
+def _found(subject: bayesian.Subject, history: list[dict[str, Any]], measure: Measure) -> dict[str, Any]:
+    def pruned(threshold: float | None) -> nn.Module:
+        return vbd.point_network(subject.model, subject.guide, threshold)
+
+    data = subject.job.data
+    found = metrics(subject.network(), data, measure, history, begin=0.75)
+    test = data.x_test, data.y_test
     found["sweep"] = {f"{t:g}": [error(pruned(t), *test), weight_sparsity(pruned(t))["compression"]] for t in SWEEP}
-    found["error_dense"] = error(vbd.point_network(model, guide), *test)
+    found["error_dense"] = error(pruned(None), *test)
     return {**found, "seconds": seconds(history)}
 
 

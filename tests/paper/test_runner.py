@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import pyro_vbd as vbd
 from examples.paper import table4, table5
 from examples.paper.results import Results
-from examples.paper.runner import run_cells, wanted, work_folder
+from examples.paper.runner import groups, run_cells, wanted, work_folder
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
 from tests.programs import Program
@@ -41,6 +42,54 @@ def test_only_missing_cells_run(folder, monkeypatch):
     assert "torch" in record["versions"]
     assert "cpu" in record["device"] or record["device"]
     assert not list((folder / "work").glob("*")) if (folder / "work").exists() else True
+
+
+def test_seeds_are_trained_together_in_the_rows_that_can(folder):
+    made, *_ = table4.TABLES
+    wish = ["--only", "vbd", "original", "--sizes", "lenet-300-100", "--epochs", "1", "--members", "2"]
+    together = options(made, folder, *wish, "--seeds", "5")
+    results = Results(together.results, "4")
+    seeds = [(group[0].method, [cell.seed for cell in group]) for group in groups(made, results, together)]
+    assert seeds == [
+        ("original", [0]), ("vbd", [0, 1]), ("original", [1]), ("original", [2]), ("vbd", [2, 3]),
+        ("original", [3]), ("original", [4]), ("vbd", [4]),
+    ]  # fmt: skip
+    run_cells(made, options(made, folder, *wish[3:], "--only", "vbd", "--seeds", "1", "--first-seed", "1"))
+    seeds = [[cell.seed for cell in group] for group in groups(made, results, together) if group[0].method == "vbd"]
+    assert seeds == [[0, 2], [3, 4]]
+
+
+def test_a_seed_begins_alike_alone_and_with_others(folder, monkeypatch):
+    made, *_ = table4.TABLES
+    begun = {}
+
+    def stop(subjects, **_):
+        for subject in subjects:
+            state = subject.model.state_dict()
+            begun.setdefault(subject.job.cell.seed, []).append(torch.cat([v.flatten() for v in state.values()]))
+        raise InterruptedError
+
+    monkeypatch.setattr("examples.paper.bayesian.train", stop)
+    for members in ("1", "2"):
+        wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1", "--seeds", "2", "--members", members]
+        assert run_cells(made, options(made, folder, *wish)) == 2
+    assert all(torch.equal(alone, together) for alone, together in begun.values())
+    assert not torch.equal(begun[0][0], begun[1][0])
+
+
+def test_a_member_that_fails_leaves_no_record(folder, monkeypatch, caplog):
+    made, *_ = table4.TABLES
+
+    def fit_members(models, guides, *args, train=vbd.fit_members, **kwargs):
+        runs = train(models, guides, *args, **kwargs)
+        runs[1].failure = "a loss of inf"
+        return runs
+
+    monkeypatch.setattr("pyro_vbd.fit_members", fit_members)
+    wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1", "--seeds", "2", "--members", "2"]
+    assert run_cells(made, options(made, folder, *wish)) == 2
+    assert not Results(folder / "results", "4").records()
+    assert "4 vbd lenet-300-100 seed 1 stopped: a loss of inf; run its seed without --members" in caplog.text
 
 
 def test_one_seed_of_every_row_comes_first():
@@ -160,22 +209,31 @@ def test_killed_and_started_again_it_ends_where_it_would_have(folder):
 
 
 @pytest.mark.parametrize(
-    ("program", "method"),
-    [(table4, "pruning"), (table4, "dns"), (table4, "sws"), (table5, "ssl"), (table5, "sbp"), (table5, "vbd")],
+    ("program", "method", "members"),
+    [
+        (table4, "pruning", 1),
+        (table4, "dns", 1),
+        (table4, "sws", 1),
+        (table5, "ssl", 1),
+        (table5, "sbp", 1),
+        (table5, "vbd", 1),
+        (table5, "vbd", 2),
+    ],
 )
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, epochs):
+def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, members, epochs):
     made, *_ = program.TABLES
     size = made.sizes[0]
     name = made.cells([0])[0].table
+    seeds = ["--seeds", str(members), "--members", str(members)]
 
     def run(where):
-        chosen = options(made, folder, "--only", method, "--sizes", size, "--epochs", "6")
+        chosen = options(made, folder, "--only", method, "--sizes", size, "--epochs", "6", *seeds)
         chosen.results, chosen.work = folder / where / "results", folder / where / "work"
         assert run_cells(made, chosen) == 0
-        (record,) = Results(chosen.results, name).records().values()
-        record["metrics"].pop("seconds", None)
-        return record["metrics"]
+        records = Results(chosen.results, name).records().values()
+        assert [record["members"] for record in records] == [members] * members
+        return [record["metrics"] for record in records]
 
     whole = run("whole")
     saves = []
@@ -189,6 +247,7 @@ def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, 
     with monkeypatch.context() as patch:
         patch.setattr("pyro_vbd.save_checkpoint", stop_after)
         patch.setattr("pyro_vbd.training.loop.save_checkpoint", stop_after)
+        patch.setattr("pyro_vbd.training.members.save_checkpoint", stop_after)
         with pytest.raises(KeyboardInterrupt):
             run("stopped")
     assert run("stopped") == whole

@@ -1,5 +1,7 @@
 """Table 4-strong: a phase that removes weights, and one for those that are left."""
 
+from dataclasses import replace
+
 import pyro
 import pytest
 import torch
@@ -26,7 +28,7 @@ def job(folder, device, held_out, train=1200, **changes):
 
 def test_two_ratios_and_what_the_second_phase_does(tmp_path, device):
     chosen = job(tmp_path, device, held_out=True, sparser_ratio=400.0)
-    found = strong_sparsity.train(chosen, PRIOR)
+    (found,) = strong_sparsity.train([chosen], PRIOR)
     assert 400.0 > found["compression"] > 1.5
     assert found["compression_sparser"] == pytest.approx(400.0, rel=2e-3)
     assert found["error"] < 20.0
@@ -41,10 +43,17 @@ def test_the_kl_goes_past_the_bound(tmp_path, device):
     for name, last in (("bound", 1.0), ("more", 3.0)):
         torch.manual_seed(0)
         chosen = job(tmp_path / name, device, held_out=False, train=600, kl=[[1, 0.0], [3, 1.0], [5, last]])
-        found = strong_sparsity.train(chosen, PRIOR)
+        (found,) = strong_sparsity.train([chosen], PRIOR)
         assert "picked" not in found  # nothing is held out
         ratios.append(found["compression"])
     assert ratios[1] > 1.2 * ratios[0]
+
+
+def test_seeds_side_by_side(tmp_path, device):
+    first = job(tmp_path, device, held_out=False, train=600, epochs=4, refit=0.5, sparser_ratio=300.0)
+    found = strong_sparsity.train([first, replace(first, cell=replace(first.cell, seed=1))], PRIOR)
+    assert [round(one["compression_sparser"]) for one in found] == [300, 300]
+    assert found[0]["compression"] != found[1]["compression"]
 
 
 @pytest.mark.parametrize("saves", [1, 3])
@@ -52,7 +61,7 @@ def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, s
     def run(where):
         pyro.set_rng_seed(0)
         chosen = job(tmp_path / where, device, held_out=False, train=600, epochs=4, refit=0.5)
-        found = strong_sparsity.train(chosen, PRIOR)
+        (found,) = strong_sparsity.train([chosen], PRIOR)
         return {key: value for key, value in found.items() if key != "seconds"}
 
     whole, made = run("whole"), []

@@ -5,10 +5,11 @@ import os
 import time
 from pathlib import Path
 
-from examples.paper.cell import Cell, Column, Job, Method, Table
+from examples.paper.cell import Cell, Column, Job, Method, Table, one_by_one
 from examples.paper.runner import parse
 
 
+@one_by_one
 def train(job: Job) -> dict:
     log = os.environ.get("TOY_LOG")
     if log:
