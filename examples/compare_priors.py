@@ -45,6 +45,9 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="default: %s" % {k: v.epochs for k, v in SETTINGS.items()})
     parser.add_argument("--jobs", type=int, help="runs at once, in processes; default: as many as cores, on a GPU 1")
     parser.add_argument(
+        "--members", type=int, help="seeds of a prior that are trained side by side; default: 1, on a GPU all of them"
+    )
+    parser.add_argument(
         "--threads", type=int, help="of each run; default: 1 with several jobs or digits, else as torch does"
     )
     parser.add_argument("--compile", action="store_true", help="train by compiled steps: pays in long runs")
@@ -56,6 +59,8 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
         options.priors = list(FAMILIES)
     if options.jobs is None:
         options.jobs = joblib.cpu_count() if options.device.type == "cpu" else 1
+    if options.members is None:
+        options.members = 1 if options.device.type == "cpu" else options.seeds
     if options.threads is None:
         options.threads = 1 if options.jobs > 1 or options.data == "digits" else 0
     return options
@@ -65,12 +70,13 @@ def compute(options: argparse.Namespace, plan: Plan) -> dict[str, list[Run]]:
     """The runs of each prior, by seed; the slowest kind begins first."""
     data = (options.data, options.data_dir, options.validate)
     data_of(*data)  # what must be fetched is fetched once
-    work = {f"{name} {seed}": (name, seed) for seed in range(options.seeds) for name in options.priors}
+    seeds = [tuple(range(options.seeds))[i : i + options.members] for i in range(0, options.seeds, options.members)]
+    work = {f"{name} {' '.join(map(str, some))}": (name, some) for some in seeds for name in options.priors}
     cells = {cell: (*of, plan, data, options.device, options.threads) for cell, of in work.items()}
-    configuration = options.data, options.validate, plan, options.device.type
+    configuration = options.data, options.validate, plan, options.device.type, "runs"
     results: dict[str, list[Run]] = {name: [] for name in options.priors}
     for cell, found in run_cells(run, cells, configuration, options.out / "runs", options.jobs):
-        results[work[cell][0]].append(found)
+        results[work[cell][0]] += found["runs"]
     return results
 
 

@@ -70,15 +70,18 @@ def test_runs(program, tmp_path, device):
     assert run(program, tmp_path, device)
 
 
-def test_compare_priors_writes_a_table_and_a_figure(tmp_path, device):
+@pytest.mark.parametrize("members", ["1", "2"])
+def test_compare_priors_writes_a_table_and_a_figure(members, tmp_path, device):
     pytest.importorskip("sklearn")
-    printed = run("compare_priors.py", tmp_path, device, "--priors", "vbd", "deterministic", "--validate", "--seeds", "2")
+    wish = ["--priors", "vbd", "deterministic", "--validate", "--seeds", "3", "--members", members]
+    printed = run("compare_priors.py", tmp_path, device, *wish)
     assert "error %" in printed
     assert (tmp_path / "digits.png").stat().st_size > 10_000
     results = json.loads((tmp_path / "digits.json").read_text())
     assert set(results) == {"vbd", "deterministic"}
     assert all(0 <= run["error"] <= 100 for runs in results.values() for run in runs)
-    assert [len(runs) for runs in results.values()] == [2, 2]
+    assert [len(runs) for runs in results.values()] == [3, 3]
+    assert all(len({run["nll"] for run in runs}) == 3 for runs in results.values())  # each seed is a run of its own
 
 
 def test_mcmc_ground_truth_writes_a_table_and_a_figure(tmp_path, device):

@@ -116,6 +116,31 @@ def plain_compiled(problem: Problem) -> Step:
     return step
 
 
+@contender("plain network, CUDA graph")
+def plain_recorded(problem: Problem) -> Step:
+    """The whole step, Adam's part too, recorded and launched at one go."""
+    if problem.device.type != "cuda":
+        raise Unfit("CUDA graphs are a GPU's")
+    net = problem.net().to(problem.device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True, capturable=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(problem.x), problem.y).backward()
+        optimizer.step()
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    recording = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recording):
+        step()
+    return recording.replay
+
+
 # --- the method without any library ----------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,12 @@ def data_of(name: str, folder: Path, validate: bool) -> tuple[Split, Tensor | No
     return load(name, folder, validate), SETTINGS[name].foreign(folder)
 
 
-def run(prior: str, seed: int, plan: Plan, data: tuple[str, Path, bool], device: torch.device, threads: int) -> Run:
+def run(
+    prior: str, seeds: Sequence[int], plan: Plan, data: tuple[str, Path, bool], device: torch.device, threads: int
+) -> dict[str, list[Run]]:
     """Train under a prior of the table of families; and again, where the data set says so, without some classes.
+
+    Several seeds are trained side by side; ``"runs"`` are theirs, in order.
 
     The AUROC tells how well a network's uncertainty parts the strange data from the evaluation data: the classes that
     it was not trained on, or images of another origin.
@@ -39,26 +44,33 @@ def run(prior: str, seed: int, plan: Plan, data: tuple[str, Path, bool], device:
     split, strange = data_of(*data)
     split = Split(*(part.to(device) for part in vars(split).values()))
     setting = SETTINGS[data[0]]
-    trained = _train(prior, setting, plan, split, seed)
-    prediction = trained.predict(split.x_eval)
-    found = {
-        **scores(prediction.probs, split.y_eval),
-        **trained.report(split),
-        "probs": prediction.probs.cpu(),
-        "seconds": trained.seconds,
-    }
+    networks = _train(prior, setting, plan, split, seeds)
+    found = [_measured(trained, split) for trained in networks]
     if setting.held_out:
         split, strange = without_classes(split, setting.held_out)
-        trained = _train(prior, setting, plan, split, seed)
-        prediction = trained.predict(split.x_eval)
+        networks = _train(prior, setting, plan, split, seeds)
     if strange is not None:
-        other = trained.predict(strange.to(device))
-        found["auroc_entropy"] = auroc(prediction.entropy, other.entropy)
-        if bool(prediction.mutual_information.isfinite().all()):
-            found["auroc_information"] = auroc(prediction.mutual_information, other.mutual_information)
-    return found
+        for one, trained in zip(found, networks, strict=True):
+            one.update(_told_apart(trained, split.x_eval, strange.to(device)))
+    return {"runs": found}
 
 
-def _train(prior: str, setting: Setting, plan: Plan, split: Split, seed: int) -> Trained:
+def _train(prior: str, setting: Setting, plan: Plan, split: Split, seeds: Sequence[int]) -> Sequence[Trained]:
     make = FAMILIES[prior]
-    return Plain(setting, plan, split, seed) if make is None else Bayesian(make(), setting, plan, split, seed)
+    if make is None:
+        return [Plain(setting, plan, split, seed) for seed in seeds]
+    return Bayesian.from_seeds(make, setting, plan, split, seeds)
+
+
+def _measured(trained: Trained, split: Split) -> Run:
+    probs = trained.predict(split.x_eval).probs
+    found = {**scores(probs, split.y_eval), **trained.report(split)}
+    return {**found, "probs": probs.cpu(), "seconds": trained.seconds}
+
+
+def _told_apart(trained: Trained, x: Tensor, strange: Tensor) -> Run:
+    ours, theirs = trained.predict(x), trained.predict(strange)
+    found = {"auroc_entropy": auroc(ours.entropy, theirs.entropy)}
+    if bool(ours.mutual_information.isfinite().all()):
+        found["auroc_information"] = auroc(ours.mutual_information, theirs.mutual_information)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from data import Split
 from torch import Tensor
-from training import Plan, train_bayesian, train_plain
+from training import Plan, train_bayesian, train_members, train_plain
 
 import pyro_vbd as vbd
 from comparison.removal import error, removal_curve
@@ -47,11 +48,23 @@ class Trained(ABC):
 class Bayesian(Trained):
     """A network trained under a prior."""
 
-    def __init__(self, prior: vbd.priors.Prior, setting: Setting, plan: Plan, split: Split, seed: int) -> None:
-        pyro.set_rng_seed(seed)
-        net = setting.network(int(split.y.max()) + 1)
-        self.model = vbd.Classifier(net, prior, num_data=len(split.x)).to(split.x.device)
-        self.guide, self.seconds = train_bayesian(self.model, split.x, split.y, plan)
+    def __init__(self, model: vbd.Classifier, guide: vbd.VBDGuide, seconds: float) -> None:
+        self.model, self.guide, self.seconds = model, guide, seconds
+
+    @classmethod
+    def from_seeds(
+        cls, prior: Callable[[], vbd.priors.Prior], setting: Setting, plan: Plan, split: Split, seeds: Sequence[int]
+    ) -> list[Bayesian]:
+        """A network from each seed, trained side by side; each took its share of the time."""
+        models = []
+        for seed in seeds:
+            pyro.set_rng_seed(seed)
+            net = setting.network(int(split.y.max()) + 1)
+            models.append(vbd.Classifier(net, prior(), num_data=len(split.x)).to(split.x.device))
+        if len(models) == 1:
+            return [cls(models[0], *train_bayesian(models[0], split.x, split.y, plan))]
+        guides, seconds = train_members(models, split.x, split.y, plan)
+        return [cls(*member, seconds / len(models)) for member in zip(models, guides, strict=True)]
 
     def predict(self, x: Tensor) -> ClassPrediction:
         return vbd.predict(self.model, self.guide, x, num_samples=DRAWS)

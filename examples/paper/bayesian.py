@@ -48,6 +48,7 @@ def rates(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "kl_schedule": vbd.schedules.kl_ramp(*recipe["kl_ramp"]),
         "lr_schedule": vbd.schedules.linear_decay(recipe["decay_from"]),
         "kl_weight": recipe["kl_weight"],
+        "estimator": recipe.get("estimator", "local"),
     }
 
 
@@ -60,6 +61,7 @@ def train(
     kl_schedule: Schedule = constant,
     lr_schedule: Schedule = constant,
     kl_weight: float = 1.0,
+    estimator: str = "local",
     measure: Measure | None = None,
     phase: str = "fit",
 ) -> list[list[dict[str, Any]]]:
@@ -73,6 +75,7 @@ def train(
         kl_schedule: multiplier of the KL weight by epoch.
         lr_schedule: multiplier of the learning rate by epoch.
         kl_weight: of the KL, 1 for the bound itself.
+        estimator: of the likelihood, by default as published: local reparameterisation, in convolutions too.
         measure: metrics of a network.
         phase: names the checkpoint, where a cell has several runs.
 
@@ -105,7 +108,7 @@ def train(
         "compile": first.compile,
     }
     data = vbd.Batches(first.data.x, first.data.y, batch_size=batch_size)
-    elbos = [vbd.VBD_ELBO(kl_weight=kl_weight, estimator="local") for _ in subjects]  # as published, in convolutions too
+    elbos = [vbd.VBD_ELBO(kl_weight=kl_weight, estimator=estimator) for _ in subjects]
     if len(subjects) == 1:
         return [vbd.fit(subjects[0].model, subjects[0].guide, data, elbo=elbos[0], **shared).history]
     models, guides = zip(*((subject.model, subject.guide) for subject in subjects), strict=True)

@@ -55,7 +55,7 @@ METHODS = {
     "vd": Method(
         "Variational dropout",
         partial(variational_sparsity.train, prior=vbd.priors.LogUniform(), measure=measure),
-        {FC: {**WEIGHTS, "decay_from": 0.5}, CONV: {**WEIGHTS, "decay_from": 0.0}},
+        {FC: {**WEIGHTS, "decay_from": 0.5}, CONV: {**WEIGHTS, "decay_from": 0.0, "estimator": "auto"}},
         PRINTED["vd"],
         "Molchanov et al. 2017: weights are removed one by one, and neurons left without any are counted off",
         members=True,

@@ -150,7 +150,8 @@ def is_learned(value: Any) -> bool:
 def sample_output(mean: Tensor, variance: Tensor) -> Tensor:
     """One draw of N(mean, variance), elementwise, with a finite gradient where the variance is 0 (black pixels)."""
     deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
-    return torch.addcmul(mean, deviation, torch.randn_like(mean))
+    # in the order of its indices: where channels lie last in memory, a CPU takes eight times as long to draw it
+    return torch.addcmul(mean, deviation, torch.randn_like(mean, memory_format=torch.contiguous_format))
 
 
 # Questions about the tensor that leave it unread.
