@@ -112,10 +112,22 @@ def wanted(table: Table, options: argparse.Namespace) -> list[Cell]:
 
 
 def configuration(table: Table, cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
-    """What a cell is trained with: its recipe, with ``--epochs`` in it."""
+    """What a cell is trained with: its recipe, with ``--epochs`` and ``--set`` in it.
+
+    Raises:
+        SystemExit: for an entry that the recipe does not have.
+    """
     recipe = dict(table.methods[cell.method].recipes[cell.size])
-    recipe = {**recipe, "epochs": options.epochs} if options.epochs else recipe
-    return json.loads(json.dumps(recipe))  # as a record holds it
+    changes = dict(options.set) | ({"epochs": options.epochs} if options.epochs else {})
+    if unknown := sorted(set(changes) - set(recipe)):
+        raise SystemExit(f"{cell.method} of table {table.name} has no {', '.join(unknown)}: it has {', '.join(recipe)}")
+    return json.loads(json.dumps(recipe | changes))  # as a record holds it
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE as the two."""
+    key, _, value = text.partition("=")
+    return key, json.loads(value)  # argparse says which argument is none
 
 
 def check_configuration(table: Table, cell: Cell, results: Results, options: argparse.Namespace) -> None:
@@ -205,6 +217,10 @@ def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argpa
     add("--threads", type=int, default=1, help="of each process, on the CPU")
     add("--compile", action="store_true", help="train by fit(..., compile=True)")
     add("--epochs", type=int, help="instead of the recipe's, to try the program out")
+    add(
+        "--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE",
+        help="entries of the recipes in JSON, to tune them: with --selection validation, and --results of its own",
+    )  # fmt: skip
     add("--data-dir", type=Path, default=Path("data"), help="where the data are or go to")
     add("--results", type=Path, default=HERE / "results", help="folder of the records")
     add("--work", type=Path, default=Path("out/paper"), help="folder of the checkpoints of unfinished cells")

@@ -113,6 +113,21 @@ def test_a_record_of_another_configuration_is_refused(folder):
         run_cells(toy, options(toy, folder, "--epochs", "5"))
 
 
+def test_entries_of_a_recipe_can_be_set_and_are_recorded(folder, capsys):
+    made, *_ = table4.TABLES
+    wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1", "--set"]
+    run_cells(made, options(made, folder, *wish, "lr=0.01", "kl_ramp=[0, 2]"))
+    (record,) = Results(folder / "results", "4").records().values()
+    assert record["configuration"]["lr"] == 0.01
+    assert record["configuration"]["kl_ramp"] == [0, 2]
+    assert record["configuration"]["batch_size"] == table4.BAYES["batch_size"]
+    with pytest.raises(SystemExit, match=r"vbd of table 4 has no rl: it has epochs, .*lr, "):
+        run_cells(made, options(made, folder, *wish, "rl=0.01"))
+    with pytest.raises(SystemExit):
+        options(made, folder, *wish, "lr=x")
+    assert "argument --set: invalid setting value: 'lr=x'" in capsys.readouterr().err
+
+
 def test_checkpoints_of_another_configuration_are_not_gone_on_from(tmp_path):
     toy = table()
     first = work_folder(cell(), {"epochs": 3, "lr": 0.1}, options(toy, tmp_path))
