@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import IndependentTransform, biject_to
 
+from pyro_vbd.distributions import map_tensors, tensors
 from pyro_vbd.parameters import announce
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
 
@@ -97,7 +98,21 @@ class GaussianPosterior(SitePosterior):
         return _outer(self.distribution(), probability)
 
 
-class FreePosterior(SitePosterior):
+class _ConstrainedPosterior(SitePosterior):
+    """A latent under a constraint, with its parameters on the whole space. Abstract."""
+
+    def __init__(self, label: str, support: Any) -> None:
+        super().__init__(label)
+        self._bijection = biject_to(support)
+
+    def bijection(self, like: Tensor) -> Any:
+        """From the whole space into the support, whose bounds are where the parameters are: no module moves them."""
+        if any(bound.device != like.device or bound.dtype != like.dtype for _, bound in tensors(self._bijection)):
+            self._bijection = map_tensors(self._bijection, lambda bound: bound.to(like))
+        return self._bijection
+
+
+class FreePosterior(_ConstrainedPosterior):
     """A latent under a constraint: a Gaussian on the whole space, carried into the support, its Jacobian included.
 
     Args:
@@ -108,19 +123,18 @@ class FreePosterior(SitePosterior):
     """
 
     def __init__(self, label: str, value: Tensor, support: Any, scale: float) -> None:
-        super().__init__(label)
-        self.support = support
-        self.loc = nn.Parameter(biject_to(support).inv(value).detach().clone())
+        super().__init__(label, support)
+        self.loc = nn.Parameter(self._bijection.inv(value).detach().clone())
         self.log_var = nn.Parameter(torch.full_like(self.loc, 2.0 * math.log(scale)))
 
     def distribution(self) -> dist.TransformedDistribution:
-        return dist.TransformedDistribution(self._unconstrained(), [biject_to(self.support)])
+        return dist.TransformedDistribution(self._unconstrained(), [self.bijection(self.loc)])
 
     def _unconstrained(self) -> AdditiveNormal:
         return AdditiveNormal(self.parameter("loc"), self.parameter("log_var"))
 
     def quantile(self, probability: Tensor) -> Tensor:
-        transform = elementwise = biject_to(self.support)
+        transform = elementwise = self.bijection(self.loc)
         while isinstance(elementwise, IndependentTransform):
             elementwise = elementwise.base_transform
         # the sign is a tensor where a bound is one, and the same for all elements
@@ -128,7 +142,7 @@ class FreePosterior(SitePosterior):
         return transform(_outer(self._unconstrained(), 1 - probability if falling else probability))  # type: ignore[no-any-return]
 
 
-class PointPosterior(SitePosterior):
+class PointPosterior(_ConstrainedPosterior):
     """A delta at a learned point of the support.
 
     Args:
@@ -138,13 +152,12 @@ class PointPosterior(SitePosterior):
     """
 
     def __init__(self, label: str, value: Tensor, support: Any) -> None:
-        super().__init__(label)
-        self.support = support
-        self.unconstrained = nn.Parameter(biject_to(support).inv(value).detach().clone())
+        super().__init__(label, support)
+        self.unconstrained = nn.Parameter(self._bijection.inv(value).detach().clone())
 
     def value(self) -> Tensor:
         """The point."""
-        return biject_to(self.support)(self.parameter("unconstrained"))  # type: ignore[no-any-return]
+        return self.bijection(self.unconstrained)(self.parameter("unconstrained"))  # type: ignore[no-any-return]
 
     def distribution(self) -> dist.Delta:
         return dist.Delta(self.value(), validate_args=False)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributions import constraints
 from torch.testing import assert_close
 
+from pyro_vbd.distributions import tensors
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MultiplicativeNormal
 from pyro_vbd.posterior.site_posteriors import (
     FreePosterior,
@@ -41,6 +42,17 @@ def perturbed(posterior):
         for parameter in posterior.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
     return posterior
+
+
+@pytest.mark.parametrize(
+    "make", [lambda *start: FreePosterior("q", *start, 0.1), lambda *start: PointPosterior("q", *start)]
+)
+def test_bounds_follow_the_parameters(make):
+    posterior = make(torch.tensor([0.3, 1.3]), dist.Uniform(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 3.0])).support)
+    before = posterior.quantile(torch.tensor([0.5]))
+    posterior.double()
+    assert {bound.dtype for _, bound in tensors(posterior.bijection(next(posterior.parameters())))} == {torch.float64}
+    assert_close(posterior.quantile(torch.tensor([0.5], dtype=torch.float64)), before.double())
 
 
 # --- on the whole line ------------------------------------------------------------------------------------------------
