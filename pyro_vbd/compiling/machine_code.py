@@ -32,13 +32,14 @@ def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, war
         warn: takes one sentence.
     """
     keep_products_apart(graph)
+    on_gpu = any(tensor.is_cuda for tensor in example)  # a number of the model's may lie on the CPU
     try:
         program: Program = torch._inductor.compile(graph, list(example), options={"fallback_random": True})
     except Exception as error:
-        needs = "Triton" if example[-1].is_cuda else "a C++ compiler"
+        needs = "Triton" if on_gpu else "a C++ compiler"
         warn(f"a step runs as a graph that is not compiled: {_line(error)}; Inductor needs {needs}")
         return graph
-    if not example[-1].is_cuda:
+    if not on_gpu:
         return program
     recording = _Recording(program, fed)
     try:

@@ -193,15 +193,15 @@ def _same_data(value: Tensor, inputs: Sequence[Tensor]) -> list[int]:
 
 
 def _lift(graph: fx.GraphModule, parameters: Sequence[Tensor], buffers: set[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Make every tensor that the graph holds an input: first the parameters, then buffers, then the rest."""
+    """Make every tensor that the graph reads an input: first the parameters, then buffers, then the rest."""
+    held = {node.target for node in graph.graph.find_nodes(op="get_attr")}  # each tensor that make_fx has met
+    graph.graph.eliminate_dead_code()
     nodes: dict[int, list[fx.Node]] = {id(parameter): [] for parameter in parameters}
     tensors: dict[int, Tensor] = {id(parameter): parameter for parameter in parameters}
-    held: dict[str, Tensor] = {}
-    for node in graph.graph.nodes:
-        if node.op == "get_attr":
-            tensor = held[node.target] = getattr(graph, node.target)
-            tensors.setdefault(id(tensor), tensor)
-            nodes.setdefault(id(tensor), []).append(node)
+    for node in graph.graph.find_nodes(op="get_attr"):
+        tensor = getattr(graph, node.target)
+        tensors.setdefault(id(tensor), tensor)
+        nodes.setdefault(id(tensor), []).append(node)
     trained = len(parameters)
     rest = [key for key in list(nodes)[trained:]]
     order = [*list(nodes)[:trained], *(k for k in rest if k in buffers), *(k for k in rest if k not in buffers)]
@@ -215,7 +215,6 @@ def _lift(graph: fx.GraphModule, parameters: Sequence[Tensor], buffers: set[int]
     for name in held:
         delattr(graph, name)
     graph.graph.set_codegen(fx.graph.CodeGen())
-    graph.graph.eliminate_dead_code()
     graph.recompile()
     lifted = [tensors[key].detach() for key in order[trained:]]
     count = sum(k in buffers for k in rest)
