@@ -73,7 +73,7 @@ def compute(options: argparse.Namespace, plan: Plan) -> dict[str, list[Run]]:
     seeds = [tuple(range(options.seeds))[i : i + options.members] for i in range(0, options.seeds, options.members)]
     work = {f"{name} {' '.join(map(str, some))}": (name, some) for some in seeds for name in options.priors}
     cells = {cell: (*of, plan, data, options.device, options.threads) for cell, of in work.items()}
-    configuration = options.data, options.validate, plan, options.device.type, "runs"
+    configuration = options.data, options.validate, plan, options.device.type, options.members
     results: dict[str, list[Run]] = {name: [] for name in options.priors}
     for cell, found in run_cells(run, cells, configuration, options.out / "runs", options.jobs):
         results[work[cell][0]] += found["runs"]
