@@ -57,7 +57,7 @@ class Rows:
             yield x[rows], y[rows]
 
 
-def noise_by_row(like):
+def noise_by_row(like, **_):
     generator = torch.Generator().manual_seed(like.shape[-1])
     return torch.randn(N, like.shape[-1], generator=generator, dtype=like.dtype)[Rows.now]
 
