@@ -88,7 +88,7 @@ class VBD_ELBO(ELBO):
                 found = found + site["log_prob_sum"] / self.num_particles
             for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
                 kls[name] = kls.get(name, 0.0) + kl / self.num_particles
-        log_likelihood = torch.as_tensor(found)
+        log_likelihood = found if isinstance(found, Tensor) else next(iter(kls.values()), torch.zeros(())).new_tensor(found)
         # no operation a site without weights of single ones
         weighted = {s: first_match(self.site_weights, s, 1.0) * kl for s, kl in kls.items()} if self.site_weights else kls
         kl = sum(weighted.values(), start=torch.zeros_like(log_likelihood))

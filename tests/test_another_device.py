@@ -74,6 +74,16 @@ def test_priors(prior, scale_posterior, away):
     check_step(away, model, guide, fake(away, x), fake(away, y), "local")
 
 
+def test_a_learned_hyperparameter(away):
+    """Pyro's store keeps it where it was made: its value goes to the weights."""
+    x, y = torch.randn(4, 3), torch.randint(2, (4,))
+    model = vbd.Classifier(nn.Linear(3, 2), vbd.priors.HalfNormal(vbd.priors.Learned(0.5)), num_data=9)
+    guide = vbd.VBDGuide(model)
+    vbd.VBD_ELBO()(model, guide)(x, y)
+    move(away, model, guide)
+    check_step(away, model, guide, fake(away, x), fake(away, y), "local")
+
+
 @pytest.mark.parametrize("estimator", ["auto", "local", "weights", "flipout"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_networks_and_estimators(network, estimator, away):

@@ -138,7 +138,8 @@ def plain_recorded(problem: Problem) -> Step:
     recording = torch.cuda.CUDAGraph()
     with torch.cuda.graph(recording):
         step()
-    return recording.replay
+    # a recording does not keep alive what it works on
+    return lambda kept=(net, optimizer): recording.replay()
 
 
 # --- the method without any library ----------------------------------------------------------------------------------

@@ -36,6 +36,11 @@ def _silent(words: str) -> None:
     """Tell nobody."""
 
 
+def _own(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients in memory of their own: the next call writes over that of a CUDA graph."""
+    return [gradient.clone() if gradient.is_cuda else gradient for gradient in gradients]
+
+
 def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], object] = _silent) -> CompiledELBO:
     """Trace and compile ``elbo(model, guide)``, for use in its place.
 
@@ -110,9 +115,7 @@ class CompiledELBO(ELBOModule):
             return super().forward(*args, **kwargs)  # type: ignore[no-any-return]
         with self._told(step, None, inputs):
             report, gradients = step.gradients(inputs)
-        if report.is_cuda:  # the next call writes over the memory of a CUDA graph
-            gradients = [gradient.clone() for gradient in gradients]
-        return loss_with_gradients(report[0], gradients, step.trace.parameters)
+        return loss_with_gradients(report[0], _own(gradients), step.trace.parameters)
 
     def update(self, optimizer: Optimizer, *args: Any, check: bool = True, **kwargs: Any) -> tuple[Tensor, Sequence[str]]:
         """Take one step of training: gradients, and the optimizer's step with them.
@@ -145,7 +148,7 @@ class CompiledELBO(ELBOModule):
                 return self._gradients_eagerly(args, kwargs, check)
             with self._told(step, None, inputs):
                 report, gradients = step.gradients(inputs)
-        for parameter, gradient in zip(step.trace.parameters, gradients, strict=True):
+        for parameter, gradient in zip(step.trace.parameters, _own(gradients), strict=True):
             parameter.grad = gradient
         return report, step.trace.sites
 

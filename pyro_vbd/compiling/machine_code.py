@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -41,6 +42,9 @@ def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, war
         return graph
     if not on_gpu:
         return program
+    if not all(tensor.is_cuda for tensor in example[:fed]):
+        warn("a step runs without being recorded as a CUDA graph: an input is on the CPU, and its number would be kept")
+        return program
     recording = _Recording(program, fed)
     try:
         recording.record(example)
@@ -64,10 +68,10 @@ class _Recording:
 
     def __init__(self, program: Program, fed: int) -> None:
         self._program, self._count = program, fed
-        self._addresses: list[int] = []
+        self._recorded: list[Any] = []
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
-        if [tensor.data_ptr() for tensor in inputs[self._count :]] != self._addresses:
+        if self._known(inputs[self._count :]) != self._recorded:
             self.record(inputs)  # parameters or an optimizer's state have moved
         for mine, given in zip(self._fed, inputs, strict=False):
             mine.copy_(given, non_blocking=True)
@@ -80,17 +84,28 @@ class _Recording:
         resident = inputs[self._count :]
         self._fed = [tensor.clone() for tensor in inputs[: self._count]]
         kept = [tensor.clone() for tensor in resident]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        try:
-            with torch.random.fork_rng(), torch.cuda.stream(stream):
-                for _ in range(2):  # libraries allocate their workspace at a first call, which cannot be recorded
-                    self._program(*self._fed, *resident)
-        finally:
-            torch.cuda.current_stream().wait_stream(stream)
-            for tensor, value in zip(resident, kept, strict=True):
-                tensor.copy_(value)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._outputs = self._program(*self._fed, *resident)
-        self._addresses = [tensor.data_ptr() for tensor in resident]
+        with torch.cuda.device(next(tensor.device for tensor in inputs if tensor.is_cuda)):
+            current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+            stream.wait_stream(current)
+            try:
+                with torch.random.fork_rng(), torch.cuda.stream(stream):
+                    for _ in range(2):  # libraries allocate their workspace at a first call, which cannot be recorded
+                        self._program(*self._fed, *resident)
+            finally:
+                current.wait_stream(stream)
+                for tensor, value in zip(resident, kept, strict=True):
+                    if not torch.equal(tensor, value):  # what is only read has to keep its version
+                        tensor.copy_(value)
+            self._graph = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                    self._outputs = self._program(*self._fed, *resident)
+            except Exception:
+                torch.cuda.set_stream(current)  # a recording that has failed leaves its own
+                raise
+        self._recorded = self._known(resident)
+
+    @staticmethod
+    def _known(resident: Sequence[Tensor]) -> list[Any]:
+        """What a recording has built in: places in memory, and the numbers of tensors on the CPU."""
+        return [t.data_ptr() if t.is_cuda or t.is_inference() else (t.data_ptr(), t._version) for t in resident]

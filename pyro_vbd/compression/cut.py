@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_vbd.compression import channelwise, heads, joining, layers, norms, reshaping  # noqa: F401  (their entries)
 from pyro_vbd.compression.absorb_gates import absorb_gates
@@ -92,6 +92,18 @@ def cut(net: nn.Module, inputs: Any, *, keep: Sequence[str] = (), allow_dead: bo
     names = [name for name, _ in net.named_modules()]
     for pattern in idle(keep, names):
         raise ValueError(f"keep={pattern!r} names no module of {type(net).__name__}: mend the pattern")
+    home = next((tensor.device for tensor in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+    if home.type == torch.get_default_device().type == "cpu":
+        return _cut(net, inputs, keep, allow_dead)
+    # on the CPU: it is a matter of small masks, and of outputs compared in full precision
+    with torch.device("cpu"):
+        inputs = tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, inputs)
+        found = _cut(copy.deepcopy(net).cpu(), inputs, keep, allow_dead)
+        found.network.to(home)
+    return found
+
+
+def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> Cut:
     original = nn.Sequential(net) if not list(net.children()) else net  # a single layer has nothing around it
     new = copy.deepcopy(original)
     open_transformers(new, tuple(keep))

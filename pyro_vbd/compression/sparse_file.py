@@ -128,8 +128,8 @@ def _encode(name: str, tensor: Tensor, bits: int | None) -> tuple[dict[str, Any]
             largest = float(values.double().abs().max())
             entry["scale"] = largest / 127.0
             values = (values.double() / entry["scale"]).round().to(torch.int8)
-            flat = torch.zeros(len(flat), dtype=torch.int8).index_put_((places,), values)
-    gaps = places.diff(prepend=torch.tensor([-1])) - 1
+            flat = torch.zeros(len(flat), dtype=torch.int8, device="cpu").index_put_((places,), values)
+    gaps = places.diff(prepend=torch.tensor([-1], device="cpu")) - 1
     kind = next(
         k for k in (torch.uint8, torch.int16, torch.int64) if not len(gaps) or int(gaps.max()) <= torch.iinfo(k).max
     )
@@ -148,7 +148,7 @@ def _decode(
     def read(dtype: torch.dtype, count: int) -> Tensor:
         nonlocal offset
         if not count:
-            return torch.empty(0, dtype=dtype)
+            return torch.empty(0, dtype=dtype, device="cpu")
         found = torch.frombuffer(blocks, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset).clone().view(dtype)
         offset += count * dtype.itemsize
         return found
@@ -164,7 +164,7 @@ def _decode(
             if bool((gaps < 0).any()):
                 raise ValueError(f"the weights of {entry['name']!r} are out of order")
             places = (gaps + 1).cumsum(0) - 1
-            flat = torch.zeros(size, dtype=stored)
+            flat = torch.zeros(size, dtype=stored, device="cpu")
             flat[places] = read(stored, entry["count"])
         else:
             flat = read(stored, size)

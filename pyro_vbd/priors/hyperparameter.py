@@ -76,7 +76,9 @@ def state_hyperparameter(site: str, value: Hyperparameter, like: Tensor) -> Tens
     A number is a constant, a :class:`Learned` one the ``pyro.param`` and a distribution the ``pyro.sample`` of that name.
     """
     if isinstance(value, Learned):
-        return pyro.param(site, lambda: like.new_full((), value.init), constraint=constraints.positive)  # type: ignore[no-any-return]
+        number = pyro.param(site, lambda: like.new_full((), value.init), constraint=constraints.positive)
+        # Pyro keeps it where it was made
+        return number.to(like)  # type: ignore[no-any-return]
     if isinstance(value, Distribution):
         return pyro.sample(site, map_tensors(value, lambda part: part.to(like)))  # type: ignore[arg-type,no-any-return]
     return like.new_full((), value)

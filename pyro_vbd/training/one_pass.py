@@ -77,7 +77,7 @@ class Totals:
     def __init__(self, run: Fit, parameters: dict[str, Tensor], checkpoint: Any) -> None:
         self._run, self._parameters, self._checkpoint = run, parameters, checkpoint
         self._start, self._first = time.perf_counter(), run.step
-        self._sums = torch.zeros(3, dtype=torch.float64)
+        self._sums = torch.zeros(3, dtype=torch.float64, device="cpu")
 
     def add(self, reports: Sequence[Tensor], sites: Sequence[str]) -> None:
         """Count the last steps of the run.

@@ -287,6 +287,20 @@ def test_shared_layers_are_left_whole():
     assert_same_function(net, small, x)
 
 
+def test_where_new_tensors_go_by_default_does_not_matter():
+    """On a GPU masks and constants would be made there and here."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).eval()
+    with torch.no_grad():
+        net[0].weight[1] = 0.0
+    x = torch.randn(2, 1, 8, 8)
+    expected = cut(net, x).network
+    with torch.device("meta"):
+        found = cut(net, x).network
+    assert next(found.parameters()).device.type == "cpu"
+    assert torch.equal(found(x), expected(x))
+    assert found[0].out_channels == 3
+
+
 def test_a_single_layer():
     net, x = nn.Linear(5, 3), torch.randn(2, 5)
     with torch.no_grad():

@@ -27,6 +27,14 @@ def test_comes_back_exactly(small, tmp_path, device):
     assert [type(m) for m in new.modules()] == [type(m) for m in small.modules()]
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+def test_where_new_tensors_go_by_default_does_not_matter(small, tmp_path, bits):
+    vbd.save_sparse(small, tmp_path / "here", bits=bits)
+    with torch.device("meta"):
+        vbd.save_sparse(small, tmp_path / "there", bits=bits)
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+
+
 def test_eight_bits_are_a_rounding_of_the_largest(small, tmp_path):
     vbd.save_sparse(small, tmp_path / "net", bits=8)
     new = vbd.load_sparse(tmp_path / "net", small)
