@@ -103,13 +103,15 @@ class _ConstrainedPosterior(SitePosterior):
 
     def __init__(self, label: str, support: Any) -> None:
         super().__init__(label)
-        self._bijection = biject_to(support)
+        self._bijection = self._moved = biject_to(support)
 
     def bijection(self, like: Tensor) -> Any:
         """From the whole space into the support, whose bounds are where the parameters are: no module moves them."""
-        if any(bound.device != like.device or bound.dtype != like.dtype for _, bound in tensors(self._bijection)):
-            self._bijection = map_tensors(self._bijection, lambda bound: bound.to(like))
-        return self._bijection
+        if any(bound.device != like.device or bound.dtype != like.dtype for _, bound in tensors(self._moved)):
+            with torch.inference_mode(False):  # bounds that were made in it could never be trained through
+                # from the first ones, which no rounding to half precision has met
+                self._moved = map_tensors(self._bijection, lambda bound: bound.to(like))
+        return self._moved
 
 
 class FreePosterior(_ConstrainedPosterior):

@@ -55,6 +55,18 @@ def test_bounds_follow_the_parameters(make):
     assert_close(posterior.quantile(torch.tensor([0.5], dtype=torch.float64)), before.double())
 
 
+def test_bounds_that_moved_in_inference_mode_are_trained_through_and_keep_their_digits():
+    low, high = torch.tensor([0.1, 1.1]), torch.tensor([1.0, 3.0])
+    posterior = FreePosterior("q", torch.tensor([0.3, 1.3]), dist.Uniform(low, high).support, 0.1).double()
+    with torch.inference_mode():
+        posterior.distribution().rsample()
+    posterior.distribution().rsample().sum().backward()
+    assert posterior.loc.grad.isfinite().all()
+    posterior.half().quantile(torch.tensor([0.5], dtype=torch.half))
+    posterior.float()
+    assert_close(posterior.bijection(posterior.loc)(torch.full((2,), -100.0)), low, rtol=0.0, atol=0.0)
+
+
 # --- on the whole line ------------------------------------------------------------------------------------------------
 
 
