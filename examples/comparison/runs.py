@@ -16,6 +16,7 @@ from training import Plan
 from comparison.families import FAMILIES
 from comparison.settings import SETTINGS, Setting
 from comparison.trained import Bayesian, Plain, Trained
+from pyro_vbd.predict import ClassPrediction
 
 __all__ = ["Run", "data_of", "run"]
 
@@ -45,13 +46,15 @@ def run(
     split = Split(*(part.to(device) for part in vars(split).values()))
     setting = SETTINGS[data[0]]
     networks = _train(prior, setting, plan, split, seeds)
-    found = [_measured(trained, split) for trained in networks]
+    predictions = [trained.predict(split.x_eval) for trained in networks]
+    found = [_measured(*one, split) for one in zip(networks, predictions, strict=True)]
     if setting.held_out:
         split, strange = without_classes(split, setting.held_out)
         networks = _train(prior, setting, plan, split, seeds)
+        predictions = [trained.predict(split.x_eval) for trained in networks]
     if strange is not None:
-        for one, trained in zip(found, networks, strict=True):
-            one.update(_told_apart(trained, split.x_eval, strange.to(device)))
+        for one, trained, ours in zip(found, networks, predictions, strict=True):
+            one.update(_told_apart(ours, trained.predict(strange.to(device))))
     return {"runs": found}
 
 
@@ -62,14 +65,12 @@ def _train(prior: str, setting: Setting, plan: Plan, split: Split, seeds: Sequen
     return Bayesian.from_seeds(make, setting, plan, split, seeds)
 
 
-def _measured(trained: Trained, split: Split) -> Run:
-    probs = trained.predict(split.x_eval).probs
-    found = {**scores(probs, split.y_eval), **trained.report(split)}
-    return {**found, "probs": probs.cpu(), "seconds": trained.seconds}
+def _measured(trained: Trained, prediction: ClassPrediction, split: Split) -> Run:
+    found = {**scores(prediction.probs, split.y_eval), **trained.report(split)}
+    return {**found, "probs": prediction.probs.cpu(), "seconds": trained.seconds}
 
 
-def _told_apart(trained: Trained, x: Tensor, strange: Tensor) -> Run:
-    ours, theirs = trained.predict(x), trained.predict(strange)
+def _told_apart(ours: ClassPrediction, theirs: ClassPrediction) -> Run:
     found = {"auroc_entropy": auroc(ours.entropy, theirs.entropy)}
     if bool(ours.mutual_information.isfinite().all()):
         found["auroc_information"] = auroc(ours.mutual_information, theirs.mutual_information)

@@ -115,7 +115,7 @@ def train(
     runs = vbd.fit_members(models, guides, data, elbo=elbos, **shared)
     for run, subject in zip(runs, subjects, strict=True):
         if run.failure:
-            raise FloatingPointError(f"{subject.job.cell} stopped: {run.failure}; run its seed without --members")
+            raise FloatingPointError(f"{subject.job.cell} stopped: {run.failure}; run this group without --members")
     return [run.history for run in runs]
 
 

@@ -86,7 +86,7 @@ def dropout_rows(
         if isinstance(row, Noisy):
             train, recipe = partial(dropouts.train, network=network, name=name), {**plain, **row.more}
         else:
-            train = partial(variational_classifier.train, network=network, prior=row.prior, alpha=row.alpha)
+            train = partial(variational_classifier.train, network=network, prior=row.prior)
             recipe = {**bayes, "alpha": row.alpha, "init_log_var": row.log_var}
         recipes, figures = {size: recipe for size in sizes}, printed.get(name, {})
         methods[name] = Method(row.title, train, recipes, figures, row.source, members=isinstance(row, Variational))

@@ -75,6 +75,10 @@ class Results:
         finally:
             lock.release()
 
+    def grouping(self) -> FileLock:
+        """Held while several cells are claimed, so that one runner gets all of them."""
+        return self._lock("grouping")
+
     def add(self, cell: Cell, record: dict[str, Any]) -> None:
         """Add the record of a cell that is claimed, in the order of the cells: the file is written anew and renamed."""
         with self._lock(self.path.name):

@@ -51,7 +51,8 @@ def run_cells(table: Table, options: argparse.Namespace, position: int = 0) -> i
     failed = 0
     for group in groups(table, results, options):
         with ExitStack() as claims:
-            cells = [cell for cell in group if claims.enter_context(results.claim(cell))]
+            with results.grouping():  # runners that start together would each take a part
+                cells = [cell for cell in group if claims.enter_context(results.claim(cell))]
             if not cells:
                 continue
             try:
@@ -154,7 +155,7 @@ def run_together(
 ) -> list[dict[str, Any]]:
     """Train cells that differ in their seeds alone from where they were left, and make their records.
 
-    ``"seconds"`` of a cell that was trained with others are those of them all.
+    ``"members"`` are the seeds that were trained together; the ``"seconds"`` of that are those of them all.
     """
     first = cells[0]
     recipe = configuration(table, first, options)
@@ -176,7 +177,7 @@ def run_together(
             "device": device_name(options.device),
             "versions": {"pyro_vbd": vbd.__version__, "torch": torch.__version__, "pyro": pyro.__version__},
             "compiled": options.compile,
-            "members": len(cells),
+            "members": [cell.seed for cell in cells],
         }
         for metrics in found
     ]
@@ -213,7 +214,12 @@ def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argpa
     )
     add("--device", type=torch.device, default=torch.device("cpu"))
     add("--jobs", type=int, default=1, help="cells at once, each in a process of its own")
-    add("--members", type=int, default=1, help="seeds that a process trains side by side, in the variational rows")
+    add(
+        "--members",
+        type=int,
+        default=1,
+        help="seeds trained side by side in variational rows; a killed group goes on with the same seeds",
+    )
     add("--threads", type=int, default=1, help="of each process, on the CPU")
     add("--compile", action="store_true", help="train by fit(..., compile=True)")
     add("--epochs", type=int, help="instead of the recipe's, to try the program out")
@@ -227,6 +233,8 @@ def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argpa
     add("--readme", type=Path, help="where the tables are rendered; by default README.md beside the folder of the records")
     add("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(arguments)
+    if options.set and options.results == HERE / "results":
+        parser.error("--set tries other settings than the tables': pass a --results of its own")
     options.readme = options.readme or options.results.parent / "README.md"
     return options
 
@@ -242,7 +250,7 @@ def main(program: str, arguments: Sequence[str] | None = None) -> None:
     options = parse(tables, arguments)
     table = tables[options.table]
     if options.jobs > 1:
-        wanted(table, options)  # a wrong name is refused here, once
+        groups(table, Results(options.results, table.name), options)  # what is wrong is refused here: a process would hang
         with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
             failed = sum(pool.starmap(_work, [(program, options, position) for position in range(options.jobs)], 1))
     else:

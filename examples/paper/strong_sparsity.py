@@ -56,15 +56,15 @@ def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
         **shared,
     )
     return [
-        {"error_before": error, **_found(subject), "seconds": seconds(first, second)}
+        {**_found(subject, error), "seconds": seconds(first, second)}
         for error, subject, first, second in zip(before, subjects, removing, refit, strict=True)
     ]
 
 
-def _found(subject: bayesian.Subject) -> dict[str, Any]:
+def _found(subject: bayesian.Subject, before: float) -> dict[str, Any]:
     recipe, data = subject.job.recipe, subject.job.data
     sparser = threshold_of(subject.guide, recipe["sparser_ratio"])
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"error_before": before}
     for threshold, suffix in ((recipe["threshold"], ""), (sparser, "_sparser")):
         net = vbd.point_network(subject.model, subject.guide, threshold)
         left = {key: value for key, value in measure(net, data.x_test, data.y_test).items() if key != "weights"}

@@ -102,7 +102,9 @@ TABLES = [
         },
         "Neurons by layer: pixels and hidden units of LeNet-500-300; filters, filters, flattened inputs and hidden units "
         "of LeNet-5-Caffe. A neuron counts if something that is left reaches it and reads it; weights and multiply-adds "
-        "are those of the dense network of that size, which for the paper's rows follow from the neurons it prints.",
+        "are those of the dense network of that size, which for the paper's rows follow from the neurons it prints. Under "
+        "variational dropout LeNet-5's convolutions draw their weights once a batch, where published code samples their "
+        "outputs.",
     )
 ]
 

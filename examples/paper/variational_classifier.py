@@ -17,22 +17,19 @@ from examples.paper.picking import metrics, seconds
 __all__ = ["train"]
 
 
-def train(
-    jobs: Sequence[Job], network: Callable[[str], nn.Sequential], prior: vbd.priors.Prior, alpha: str = "weight"
-) -> list[dict[str, Any]]:
+def train(jobs: Sequence[Job], network: Callable[[str], nn.Sequential], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
     """Train a network under a prior; its error at the posterior means, as every published code tests.
 
     Args:
         jobs: what to train on, seed by seed.
         network: makes the network of a size.
         prior: of every weight.
-        alpha: what shares a dropout rate; see :class:`pyro_vbd.VBDGuide`.
     """
     recipe = jobs[0].recipe
 
     def begin(job: Job) -> bayesian.Subject:
         model = vbd.Classifier(network(job.cell.size), prior, num_data=len(job.data.x))
-        guide = vbd.VBDGuide(model, alpha=alpha, init_log_var=recipe["init_log_var"])
+        guide = vbd.VBDGuide(model, alpha=recipe["alpha"], init_log_var=recipe["init_log_var"])
         return bayesian.Subject(job, model, guide, lambda: vbd.point_network(model, guide))
 
     subjects = bayesian.begun(jobs, begin)

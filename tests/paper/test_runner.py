@@ -12,7 +12,7 @@ import torch
 import pyro_vbd as vbd
 from examples.paper import table4, table5
 from examples.paper.results import Results
-from examples.paper.runner import groups, run_cells, wanted, work_folder
+from examples.paper.runner import groups, main, run_cells, wanted, work_folder
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
 from tests.programs import Program
@@ -89,7 +89,49 @@ def test_a_member_that_fails_leaves_no_record(folder, monkeypatch, caplog):
     wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "1", "--seeds", "2", "--members", "2"]
     assert run_cells(made, options(made, folder, *wish)) == 2
     assert not Results(folder / "results", "4").records()
-    assert "4 vbd lenet-300-100 seed 1 stopped: a loss of inf; run its seed without --members" in caplog.text
+    assert "4 vbd lenet-300-100 seed 1 stopped: a loss of inf; run this group without --members" in caplog.text
+
+
+def test_members_are_measured_each_on_its_own_network(folder):
+    made, *_ = table4.TABLES
+    wish = ["--only", "vbd", "--sizes", "lenet-300-100", "--epochs", "2", "--seeds", "2", "--members", "2"]
+    chosen = options(made, folder, *wish, "--selection", "validation")
+    assert run_cells(made, chosen) == 0
+    records = list(Results(chosen.results, "4").records().values())
+    for metrics in (record["metrics"] for record in records):
+        picked = metrics["picked"]
+        assert picked["epoch"] == 1  # none is picked before three quarters of the run
+        assert picked["weights"] == metrics["weights"]
+        assert picked["error"] == metrics["error"]
+    assert records[0]["metrics"]["weights"] != records[1]["metrics"]["weights"]
+
+
+def test_a_wrong_entry_is_refused_before_processes_start(folder):
+    flags = ["--data-dir", str(folder / "data"), "--results", str(folder / "results"), "--work", str(folder / "work")]
+    with pytest.raises(SystemExit, match="has no rl"):
+        main("table4", [*flags, "--quiet", "--only", "vbd", "--jobs", "2", "--set", "rl=0.01"])
+    with pytest.raises(SystemExit):  # the published results are of the tables' settings
+        main("table4", ["--only", "vbd", "--set", "lr=0.01"])
+
+
+GROUPS_OF_RUNNERS = """
+import sys, time
+from pathlib import Path
+from examples.paper import runner
+from tests.paper.toy import options, table
+from dataclasses import replace
+toy = table(("a",), ("1",))
+toy = replace(toy, methods={"a": replace(toy.methods["a"], members=True)})
+sys.exit(runner.run_cells(toy, options(toy, Path(sys.argv[1]), "--seeds", "8", "--members", "4")))
+"""
+
+
+def test_runners_that_start_together_take_whole_groups(folder):
+    (folder / "runner.py").write_text(GROUPS_OF_RUNNERS)
+    runners = [Program(folder / "runner.py", str(folder), folder=ROOT, prints=folder / name) for name in "abc"]
+    assert [runner.wait() for runner in runners] == [0, 0, 0]
+    records = Results(folder / "results", "toy").records()
+    assert [records[cell(seed=seed)]["members"] for seed in range(8)] == [[0, 1, 2, 3]] * 4 + [[4, 5, 6, 7]] * 4
 
 
 def test_one_seed_of_every_row_comes_first():
@@ -247,7 +289,7 @@ def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, 
         chosen.results, chosen.work = folder / where / "results", folder / where / "work"
         assert run_cells(made, chosen) == 0
         records = Results(chosen.results, name).records().values()
-        assert [record["members"] for record in records] == [members] * members
+        assert [record["members"] for record in records] == [list(range(members))] * members
         return [record["metrics"] for record in records]
 
     whole = run("whole")
