@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pyro_vbd.draws.targets import TargetDraws, is_of_classes
 from pyro_vbd.modes import in_mode
+from pyro_vbd.placement import common_device, placed
 
 __all__ = ["ClassPrediction", "ValuePrediction", "predict"]
 
@@ -120,7 +121,8 @@ def predict(
         model: a Pyro model that takes the inputs alone (``y=None``) and then draws the targets.
         guide: its posterior.
         x: inputs, a tensor of shape ``(N, ...)``, or a tuple or dict of them as the model takes; or a DataLoader (or a
-            list of batches), of whose batches the first part is the input.
+            list of batches), of whose batches the first part is the input. Each batch is
+            moved to the device of model and guide.
         num_samples: S >= 1.
         batch_size: data, times draws, in one run of the model.
         site: name of the targets' site, where the model draws several.
@@ -138,10 +140,11 @@ def predict(
         raise ValueError(f"batch_size={batch_size} holds nothing: use 1 or more")
     parts = []
     draws = TargetDraws(model, guide, site, batch_size)
+    device = common_device(model, guide)
     with in_mode(model, False), in_mode(guide, False):
         for batch in tqdm(_batches(x, batch_size), total=_count(x, batch_size), disable=not progress, desc="predict"):
             sums: _Classes | _Values | None = None
-            for count, fn in draws(batch, num_samples):
+            for count, fn in draws(placed(batch, device), num_samples):
                 if sums is None:
                     sums = _Classes(fn) if is_of_classes(fn) else _Values(fn)
                 sums.add(count, fn)

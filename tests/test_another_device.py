@@ -125,3 +125,13 @@ def test_noise(make, training, away):
         assert module(torch.empty(4, 3, device=AWAY)).device == AWAY
         if isinstance(module, noise.Penalised):
             assert noise.penalty(module).device == AWAY
+
+
+def test_inputs_of_the_cpu_are_brought_to_the_model(away):
+    model = vbd.Classifier(nn.Linear(3, 2), vbd.priors.GaussianUniform(), num_data=9)
+    guide = vbd.VBDGuide(model)
+    move(away, model, guide)
+    x = torch.randn(4, 3)
+    for inputs in (x, [(x, torch.zeros(4, dtype=torch.long))]):
+        with away, pyro.validation_enabled(False):
+            assert vbd.predict(model, guide, inputs, num_samples=1).probs.device == AWAY

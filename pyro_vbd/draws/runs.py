@@ -19,6 +19,7 @@ from pyro_vbd.draws.model_run import ModelRun
 from pyro_vbd.draws.plate import DrawPlate, Traces
 from pyro_vbd.modes import in_mode
 from pyro_vbd.paired_traces import check_pair
+from pyro_vbd.placement import common_device, placed
 from pyro_vbd.prototype import latent_sites, observed_sites, sample_sites
 from pyro_vbd.supervised import SupervisedModel
 
@@ -38,6 +39,7 @@ class DrawRuns:
             raise ValueError(f"batch_size={batch_size} holds nothing: use 1 or more")
         check_pair(model, guide)
         self._model, self._guide, self._data = model, guide, data
+        self._device = common_device(model, guide)
         self.num_data = _length(data)
         self._batch = min(batch_size, self.num_data)
         if isinstance(model, SupervisedModel):  # takes no more at once: a test set may be larger
@@ -97,8 +99,9 @@ class DrawRuns:
         return found
 
     def part(self, index: slice | Tensor) -> tuple[Any, ...]:
-        """The data at an index, as the model's positional arguments."""
-        return tree_map(lambda leaf: leaf[index] if isinstance(leaf, Tensor) else leaf, self._data)  # type: ignore[no-any-return]
+        """The data at an index, as the model's positional arguments, where the model lies."""
+        some = tree_map(lambda leaf: leaf[index] if isinstance(leaf, Tensor) else leaf, self._data)
+        return placed(some, self._device)  # type: ignore[no-any-return]
 
     def data_plate(self, site: str) -> Any:
         """The frame of the plate that tells the data of an observed site apart; None where no plate, or several, could."""

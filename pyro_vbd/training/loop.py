@@ -19,6 +19,7 @@ from pyro_vbd.compiling.compiled_elbo import compile as compile_loss
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
+from pyro_vbd.placement import common_device, moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
@@ -27,7 +28,7 @@ from pyro_vbd.training.one_pass import Report, Step, common_step, one_pass
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import assign, buffers, resume, run_state
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, find_parameters, moved
+from pyro_vbd.training.start import check_arguments, find_parameters
 
 __all__ = ["Fit", "fit"]
 
@@ -107,7 +108,7 @@ def fit(
             parameters bit for bit as a run that was never interrupted, if the data come in an order that follows from
             torch's, Python's or NumPy's random state.
         seed: of all random states, set at the start of a run.
-        device: where to train; model, guide and batches are moved there.
+        device: where to train; model, guide and batches are moved there; without it, batches to where model and guide are.
         compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU three times as fast for dense networks,
             and more under priors with much arithmetic, half as fast again for LeNet-5, no faster for a residual network.
             It takes ten seconds to two minutes at the start and so pays in runs of some thousands of steps: off by
@@ -126,7 +127,9 @@ def fit(
     check_arguments(epochs, patience, validation)
     if seed is not None:
         pyro.set_rng_seed(seed)
-    if device is not None:
+    if device is None:
+        device = common_device(model, guide)
+    else:
         for part in (model, guide):
             if isinstance(part, nn.Module):
                 part.to(device)

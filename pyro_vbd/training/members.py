@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
+from pyro_vbd.placement import common_device, moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
@@ -28,7 +29,7 @@ from pyro_vbd.training.one_pass import Totals
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import assign, restore, run_state, saved_state
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, find_parameters, moved
+from pyro_vbd.training.start import check_arguments, find_parameters
 
 __all__ = ["fit_members"]
 
@@ -110,7 +111,9 @@ def fit_members(
     if seed is not None:
         pyro.set_rng_seed(seed)
     modules = [part for part in (*models, *guides) if isinstance(part, nn.Module)]
-    if device is not None:
+    if device is None:
+        device = common_device(*modules)
+    else:
         for module in modules:
             module.to(device)
     rates = _for_each("lr", lr, len(models))

@@ -1,20 +1,20 @@
-"""What has to be known before a run begins: that its arguments make sense, where its batches lie, what it trains."""
+"""What has to be known before a run begins: that its arguments make sense, and what it trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.parameters import captured_parameters
+from pyro_vbd.placement import moved
 from pyro_vbd.prototype import untouched
 from pyro_vbd.training.processes import Processes
 
-__all__ = ["check_arguments", "find_parameters", "moved"]
+__all__ = ["check_arguments", "find_parameters"]
 
 
 def check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
@@ -56,10 +56,3 @@ def find_parameters(
     known = {id(value) for value in found.values()}
     found.update({name: value for name, value in named.items() if id(value) not in known})
     return {name: value for name, value in found.items() if value.requires_grad}
-
-
-def moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:
-    """Batches as tuples of positional arguments, on the device."""
-    for batch in data:
-        batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-        yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch) if device is not None else batch

@@ -5,7 +5,7 @@ from torch import nn
 
 import pyro_vbd as vbd
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.start import check_arguments, find_parameters, moved
+from pyro_vbd.training.start import check_arguments, find_parameters
 
 
 def test_numbers_of_epochs_have_to_make_sense():
@@ -44,11 +44,3 @@ def test_parameters_of_modules_and_of_statements_are_found_and_nothing_moves():
     assert int(model.network.net[1].num_batches_tracked) == 0
     with pytest.raises(ValueError, match="no batch"):
         find_parameters(model, guide, vbd.VBD_ELBO(), [], None, Processes())
-
-
-def test_batches_become_tuples_on_the_device(device):
-    x = torch.zeros(2, device="cpu")
-    assert [type(batch) for batch in moved([x, [x, x], (x, "word")], None)] == [tuple] * 3
-    ((one,), (first, number)) = moved([x, (x, 3)], device)
-    assert one.device.type == first.device.type == device.type
-    assert number == 3
