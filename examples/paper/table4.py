@@ -66,7 +66,6 @@ METHODS = {
                 "weight_decay": 5e-4,
                 "sparsity": share,
                 "dense": 0.4,
-                "threshold": "at each update",
                 "last_update": 14000,
             }
             for size, share in DNS.items()
