@@ -62,6 +62,7 @@ def train(
     lr_schedule: Schedule = constant,
     kl_weight: float = 1.0,
     estimator: str = "local",
+    site_weights: Mapping[str, float] | None = None,
     measure: Measure | None = None,
     phase: str = "fit",
 ) -> list[list[dict[str, Any]]]:
@@ -76,6 +77,7 @@ def train(
         lr_schedule: multiplier of the learning rate by epoch.
         kl_weight: of the KL, 1 for the bound itself.
         estimator: of the likelihood, by default as published: local reparameterisation, in convolutions too.
+        site_weights: further factors of the KL, by pattern of site names.
         measure: metrics of a network.
         phase: names the checkpoint, where a cell has several runs.
 
@@ -108,7 +110,7 @@ def train(
         "compile": first.compile,
     }
     data = vbd.Batches(first.data.x, first.data.y, batch_size=batch_size)
-    elbos = [vbd.VBD_ELBO(kl_weight=kl_weight, estimator=estimator) for _ in subjects]
+    elbos = [vbd.VBD_ELBO(kl_weight, estimator=estimator, site_weights=site_weights) for _ in subjects]
     if len(subjects) == 1:
         return [vbd.fit(subjects[0].model, subjects[0].guide, data, elbo=elbos[0], **shared).history]
     models, guides = zip(*((subject.model, subject.guide) for subject in subjects), strict=True)
