@@ -119,6 +119,23 @@ MUTATIONS = [
              "noise/test_gate.py"),
     Mutation("a gate of negative mean passes max-pooling", "compression/absorb_gates.py",
              "bool((gate.weight >= 0).all())", "True", "compression/test_absorb_gates.py"),
+    Mutation("a prediction leaves its inputs where they were", "predict.py",
+             "draws(placed(batch, device), num_samples)", "draws(batch, num_samples)",
+             "test_another_device.py brought"),
+    Mutation("a buffer on another device goes unnoticed", "placement.py",
+             "[*part.parameters(), *part.buffers()]", "[*part.parameters()]", "test_placement.py"),
+    Mutation("bounds that moved in inference mode stay of it", "posterior/site_posteriors.py",
+             "with torch.inference_mode(False):  # bounds", "with torch.enable_grad():  # bounds",
+             "posterior/test_site_posteriors.py"),
+    Mutation("bounds of a learned scale stay where they were made", "posterior/site_posteriors.py",
+             "bound.device != like.device or bound.dtype", "bound.dtype", "test_another_device.py test_priors"),
+    Mutation("the truncation of log-normal noise is forgotten", "noise/log_normal.py",
+             "lower + u * width", "u", "noise/test_log_normal.py"),
+    Mutation("log-normal noise is of variance one half", "noise/log_normal.py",
+             "math.sqrt(2.0) * scale", "scale", "noise/test_log_normal.py"),
+    Mutation("noise is drawn in the order of memory", "estimators/gaussian_tensor.py",
+             "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format",
+             "estimators/test_gaussian_tensor.py memory"),
 ]  # fmt: skip
 
 
