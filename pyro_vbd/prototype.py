@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_map
 
 from pyro_vbd.distributions import tensors
+from pyro_vbd.random_state import forked_random_state
 
 __all__ = ["latent_sites", "observed_sites", "run_with", "sample_sites", "typical_value", "untouched"]
 
@@ -110,7 +111,7 @@ def untouched(model: Any) -> Iterator[None]:
         keep(module, None)
     hook = register_module_forward_pre_hook(keep)  # a model that is a function calls modules that we do not know of
     try:
-        with torch.random.fork_rng():
+        with forked_random_state():
             yield
     finally:
         hook.remove()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["get_random_state", "set_random_state"]
+__all__ = ["forked_random_state", "get_random_state", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
@@ -32,3 +33,12 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     for index, value in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(value.cpu(), index)
+
+
+def forked_random_state() -> AbstractContextManager[None]:
+    """A context after which torch's random states are as they were before it, on the CPU and on all CUDA devices.
+
+    ``torch.random.fork_rng()`` warns where there are several of these and none is named.
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    return torch.random.fork_rng(devices=list(devices))

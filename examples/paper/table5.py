@@ -148,8 +148,8 @@ TABLES = [
         STRONG_METHODS,
         COLUMNS,
         "Gates as in table 5, under five times their KL. Priors shared by groups: by all weights that read one channel or "
-        "unit, by each filter of the first convolution; under 0.6 of the KL, of which a hidden unit's outgoing weights count "
-        "12.5 times in LeNet-5 and the inputs of its first linear layer half. What is left is cut, and trained by its "
+        "unit, by each filter of the first convolution; under 0.6 of the KL, of which in LeNet-5 a hidden unit's outgoing "
+        "weights count 12.5 times, and the inputs of its first linear layer half. What is left is cut, and trained by its "
         "likelihood alone for the last 64% of the epochs. The settings were chosen by the error on held-out data, seed 0.",
     ),
 ]

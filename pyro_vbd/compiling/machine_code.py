@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from pyro_vbd.compiling.product_sums import keep_products_apart
+from pyro_vbd.random_state import forked_random_state
 
 __all__ = ["Program", "machine_code"]
 
@@ -88,7 +89,7 @@ class _Recording:
             current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
             stream.wait_stream(current)
             try:
-                with torch.random.fork_rng(), torch.cuda.stream(stream):
+                with forked_random_state(), torch.cuda.stream(stream):
                     for _ in range(2):  # libraries allocate their workspace at a first call, which cannot be recorded
                         self._program(*self._fed, *resident)
             finally:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyro_vbd.noise.gaussian import checked_rate
+from pyro_vbd.random_state import forked_random_state
 
 __all__ = ["AdversarialDropout", "adversarial_loss", "adversarial_mask"]
 
@@ -78,7 +79,7 @@ def adversarial_loss(
         raise ValueError(f"{type(net).__name__} has no AdversarialDropout in training mode: put one in, and call train()")
     plain = loss(net(x), y)
     try:
-        with torch.random.fork_rng(), torch.enable_grad():
+        with forked_random_state(), torch.enable_grad():
             looked_at = loss(net(x), y)
             masks = [layer._recorded for layer in layers if layer._recorded is not None]
             if len(masks) < len(layers):

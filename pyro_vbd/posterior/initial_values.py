@@ -21,6 +21,7 @@ from pyro_vbd.posterior.site_posteriors import (
     dropout_rate,
     safe_log_var,
 )
+from pyro_vbd.random_state import forked_random_state
 
 __all__ = ["matching_scale", "other_posterior", "prior_centre", "scale_posterior", "small_random", "weight_posterior"]
 
@@ -75,7 +76,7 @@ def prior_centre(node: Mapping[str, Any]) -> Tensor:
     if "init" in node["infer"]:
         return node["infer"]["init"]  # type: ignore[no-any-return]
     try:
-        with torch.random.fork_rng():
+        with forked_random_state():
             draws = torch.stack([node["fn"].sample() for _ in range(15)])
     except NotImplementedError:  # an improper prior
         return node["value"].detach()  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from pyro_vbd.posterior.exact_scale import ExactScale
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import SHARING
+from pyro_vbd.random_state import forked_random_state
 from pyro_vbd.testing.case import Case, largest_z
 
 __all__ = ["PRIOR_CHECKS", "check_prior"]
@@ -49,7 +50,7 @@ def check_prior(
     """
     report = {}
     for name, check in PRIOR_CHECKS.items():
-        with torch.random.fork_rng(), torch.device(device), pyro.get_param_store().scope():
+        with forked_random_state(), torch.device(device), pyro.get_param_store().scope():
             torch.manual_seed(seed)
             report[name] = check(prior, num_samples) or "passed"
     return report
