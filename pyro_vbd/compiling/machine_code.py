@@ -46,12 +46,8 @@ def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, war
     if not all(tensor.is_cuda for tensor in example[:fed]):
         warn("a step runs without being recorded as a CUDA graph: an input is on the CPU, and its number would be kept")
         return program
-    recording = _Recording(program, fed)
-    try:
-        recording.record(example)
-    except Exception as error:
-        warn(f"a step runs without being recorded as a CUDA graph: {_line(error)}")
-        return program
+    recording = _Recording(program, fed, warn)
+    recording.renew(example)
     return recording
 
 
@@ -65,20 +61,31 @@ class _Recording:
     """A program recorded as a CUDA graph, and launched again on the tensors that it was recorded with.
 
     What it returns lies in memory of its own, which the next call writes over; the first tensor is copied out of there.
+    Where a recording fails the program runs as it is from then on, and ``warn`` is told why.
     """
 
-    def __init__(self, program: Program, fed: int) -> None:
-        self._program, self._count = program, fed
-        self._recorded: list[Any] = []
+    def __init__(self, program: Program, fed: int, warn: Callable[[str], object]) -> None:
+        self._program, self._count, self._warn = program, fed, warn
+        self._recorded: list[Any] | None = None
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
-        if self._known(inputs[self._count :]) != self._recorded:
-            self.record(inputs)  # parameters or an optimizer's state have moved
+        if self._recorded is not None and self._known(inputs[self._count :]) != self._recorded:
+            self.renew(inputs)  # parameters or an optimizer's state have moved
+        if self._recorded is None:
+            return self._program(*inputs)
         for mine, given in zip(self._fed, inputs, strict=False):
             mine.copy_(given, non_blocking=True)
         self._graph.replay()
         first, *rest = self._outputs
         return [first.clone(), *rest]
+
+    def renew(self, inputs: Sequence[Tensor]) -> None:
+        """Record anew where that can be done."""
+        try:
+            self.record(inputs)
+        except Exception as error:
+            self._recorded = None
+            self._warn(f"a step runs without being recorded as a CUDA graph: {_line(error)}")
 
     def record(self, inputs: Sequence[Tensor]) -> None:
         """Record one call, leaving the tensors and the random state as they were."""

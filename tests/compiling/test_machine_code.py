@@ -5,7 +5,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
-from pyro_vbd.compiling.machine_code import machine_code
+from pyro_vbd.compiling.machine_code import _Recording, machine_code
 
 
 def step(x, held):
@@ -43,3 +43,32 @@ def test_where_compiling_fails_the_graph_runs_as_it_is(monkeypatch, error):
     assert len(messages) == 1
     assert messages[0].startswith("a step runs as a graph that is not compiled: RuntimeError")
     assert "and more" not in messages[0]
+
+
+def test_where_a_recording_fails_the_program_runs_as_it_is(monkeypatch):
+    """At first, or when tensors have moved: without a GPU, by recordings that do nothing."""
+    calls, messages, x = [], [], torch.zeros(2)
+
+    def program(*inputs):
+        calls.append(inputs)
+        return [inputs[0] + 1.0]
+
+    def record(self, inputs):
+        if len(failing) > 1:
+            raise RuntimeError("out of memory\nand more")
+        self._recorded = self._known(inputs[1:])
+        self._fed, self._outputs = [inputs[0].clone()], [torch.full((2,), 7.0)]
+        self._graph = type("Graph", (), {"replay": lambda self: None})()
+
+    monkeypatch.setattr(_Recording, "record", record)
+    failing = []
+    recording = _Recording(program, 1, messages.append)
+    recording.renew([x, x.clone()])
+    held = torch.zeros(3)
+    assert torch.equal(recording(x, held)[0], torch.full((2,), 7.0))  # recorded anew, for another tensor that is held
+    assert not calls
+    failing = [1, 2]
+    for _ in range(2):
+        assert torch.equal(recording(x, torch.zeros(3))[0], x + 1.0)
+    assert len(calls) == 2
+    assert messages == ["a step runs without being recorded as a CUDA graph: RuntimeError: out of memory"]
