@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from examples.paper.cell import Job, one_by_one
-from examples.paper.networks import LENETS
+from examples.paper.networks import network
 from examples.paper.picking import Measure, metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
@@ -34,7 +34,7 @@ def train(job: Job, measure: Measure = measure) -> dict[str, Any]:
 def _trained(
     job: Job, epochs: int, decay_from: float, measure: Measure | None = None
 ) -> tuple[nn.Sequential, list[dict[str, Any]]]:
-    net = LENETS[job.cell.size]()
+    net = network(job.cell.size)
     history = train_plain(
         net,
         job,

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from examples.paper.cell import Job, one_by_one
-from examples.paper.networks import LENETS
+from examples.paper.networks import network
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
@@ -27,7 +27,7 @@ __all__ = ["prune_round", "train"]
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then prune and retrain in rounds; error and sparsity after the last."""
     recipe = job.recipe
-    net = LENETS[job.cell.size]()
+    net = network(job.cell.size)
     retrained = max(int(recipe["epochs"] * (1 - recipe["dense"])) // recipe["rounds"], 1)
     dense = max(recipe["epochs"] - retrained * recipe["rounds"], 1)
     shared = {"batch_size": recipe["batch_size"], "measure": measure}

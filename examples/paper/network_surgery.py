@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from examples.paper.cell import Job, one_by_one
-from examples.paper.networks import LENETS
+from examples.paper.networks import network
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import train as train_plain
 from examples.paper.variational_sparsity import measure
@@ -80,7 +80,7 @@ def operate(net: nn.Module, sparsity: list[float]) -> list[nn.Module]:
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then under surgery, both by the solver of Caffe's LeNet; error and sparsity at the end."""
     recipe = job.recipe
-    net = LENETS[job.cell.size]().to(job.device)
+    net = network(job.cell.size).to(job.device)
     dense = max(int(recipe["epochs"] * recipe["dense"]), 1)
     steps = -(-len(job.data.x) // recipe["batch_size"])
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from examples.paper.cell import Job, one_by_one
-from examples.paper.networks import LENETS
+from examples.paper.networks import network
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
@@ -114,7 +114,7 @@ class Shared(nn.Module):
 def train(job: Job) -> dict[str, Any]:
     """Train densely, then under the mixture; error and sparsity of the quantised network."""
     recipe = job.recipe
-    shared = Shared(LENETS[job.cell.size](), MixturePrior(recipe["components"], recipe["pi_zero"]))
+    shared = Shared(network(job.cell.size), MixturePrior(recipe["components"], recipe["pi_zero"]))
     dense = max(int(recipe["epochs"] * recipe["dense"]), 1)
     options = {"batch_size": recipe["batch_size"], "measure": measure}
     decay = linear_decay(0.5)

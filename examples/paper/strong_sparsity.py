@@ -17,7 +17,7 @@ import pyro_vbd as vbd
 from examples.paper import bayesian
 from examples.paper.cell import Job
 from examples.paper.measures import error
-from examples.paper.networks import LENETS
+from examples.paper.networks import network
 from examples.paper.picking import seconds
 from examples.paper.variational_sparsity import measure
 
@@ -30,7 +30,7 @@ def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
     threshold = recipe["threshold"]
 
     def begin(job: Job) -> bayesian.Subject:
-        model = vbd.Classifier(LENETS[job.cell.size](), prior, num_data=len(job.data.x))
+        model = vbd.Classifier(network(job.cell.size), prior, num_data=len(job.data.x))
         guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
         return bayesian.Subject(job, model, guide, lambda: vbd.point_network(model, guide, threshold))
 

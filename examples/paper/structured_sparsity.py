@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from examples.paper.cell import Job, one_by_one
-from examples.paper.networks import LENETS
+from examples.paper.networks import network
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
@@ -60,7 +60,7 @@ def keep_zeros(net: nn.Module) -> None:
 def train(job: Job) -> dict[str, Any]:
     """Train under the group lasso, then without it on what is left."""
     recipe = job.recipe
-    net = LENETS[job.cell.size]().to(job.device)
+    net = network(job.cell.size).to(job.device)
     sparse = max(int(recipe["epochs"] * recipe["lasso"]), 1)
     lr, decay = recipe["lr"], linear_decay(0.5)
     per_epoch = -(-len(job.data.x) // recipe["batch_size"])

@@ -20,7 +20,7 @@ import pyro_vbd as vbd
 from examples.paper import bayesian
 from examples.paper.cell import Job
 from examples.paper.measures import error, weight_sparsity
-from examples.paper.networks import LENETS
+from examples.paper.networks import network
 from examples.paper.picking import Measure, metrics, seconds
 
 __all__ = ["initialise", "measure", "train"]
@@ -39,7 +39,7 @@ def train(jobs: Sequence[Job], prior: vbd.priors.Prior, measure: Measure = measu
     recipe = jobs[0].recipe
 
     def begin(job: Job) -> bayesian.Subject:
-        net = LENETS[job.cell.size]()
+        net = network(job.cell.size)
         initialise(net, recipe["init_std"])
         model = vbd.Classifier(net, prior, num_data=len(job.data.x))
         guide = vbd.VBDGuide(model)

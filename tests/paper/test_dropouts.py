@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from examples.paper.dropouts import NOISES, limit_norms, with_noise
-from examples.paper.table1 import network
+from examples.paper.networks import network
 from models import convnet, mlp
 from pyro_vbd import noise
 
