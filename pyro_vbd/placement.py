@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["common_device", "moved", "placed"]
+__all__ = ["brought", "common_device", "moved"]
 
 
 def common_device(*parts: Any) -> torch.device | None:
@@ -21,14 +21,24 @@ def common_device(*parts: Any) -> torch.device | None:
     return devices.pop() if len(devices) == 1 else None
 
 
-def placed(values: Any, device: Any) -> Any:
-    """A structure with its tensors on the device; as it is where the device is None."""
-    if device is None:
+def brought(values: Any, device: torch.device | None) -> Any:
+    """A structure with its tensors on the device of a model.
+
+    It stays as it is where that device is None, or some of its tensors lie there: then the others are where they have to
+    be, as the lengths of a packed sequence are on the CPU.
+    """
+    if device is None or any(isinstance(v, Tensor) and v.device == device for v in tree_leaves(values)):
         return values
-    return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, values)
+    return _placed(values, device)
 
 
-def moved(data: Iterable[Any], device: Any) -> Iterator[tuple[Any, ...]]:
-    """Batches as tuples of positional arguments, on the device; where they are if it is None."""
+def moved(data: Iterable[Any], *parts: Any, device: Any = None) -> Iterator[tuple[Any, ...]]:
+    """Batches as tuples of positional arguments, all of them on ``device``; without one brought to where the parts are."""
+    home = common_device(*parts)
     for batch in data:
-        yield placed(tuple(batch) if isinstance(batch, tuple | list) else (batch,), device)
+        batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+        yield brought(batch, home) if device is None else _placed(batch, device)
+
+
+def _placed(values: Any, device: Any) -> Any:
+    return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, values)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pyro_vbd.draws.targets import TargetDraws, is_of_classes
 from pyro_vbd.modes import in_mode
-from pyro_vbd.placement import common_device, placed
+from pyro_vbd.placement import brought, common_device
 
 __all__ = ["ClassPrediction", "ValuePrediction", "predict"]
 
@@ -144,7 +144,7 @@ def predict(
     with in_mode(model, False), in_mode(guide, False):
         for batch in tqdm(_batches(x, batch_size), total=_count(x, batch_size), disable=not progress, desc="predict"):
             sums: _Classes | _Values | None = None
-            for count, fn in draws(placed(batch, device), num_samples):
+            for count, fn in draws(brought(batch, device), num_samples):
                 if sums is None:
                     sums = _Classes(fn) if is_of_classes(fn) else _Values(fn)
                 sums.add(count, fn)

@@ -36,9 +36,10 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def forked_random_state() -> AbstractContextManager[None]:
-    """A context after which torch's random states are as they were before it, on the CPU and on all CUDA devices.
+    """A context after which torch's random states are as they were before it, on the CPU and on all accelerators.
 
-    ``torch.random.fork_rng()`` warns where there are several of these and none is named.
+    ``torch.random.fork_rng()`` warns where there are several CUDA devices and none is named.
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    return torch.random.fork_rng(devices=list(devices))
+    if torch.cuda.is_available():
+        return torch.random.fork_rng(devices=range(torch.cuda.device_count()), device_type="cuda")
+    return torch.random.fork_rng()

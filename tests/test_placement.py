@@ -3,7 +3,28 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.placement import common_device, moved, placed
+from pyro_vbd.placement import brought, common_device, moved
+from pyro_vbd.training.monitors import kl_by_site
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says that it lies on another device, until it is moved."""
+
+    device = torch.device("meta")
+
+    def to(self, device):
+        return self.as_subclass(torch.Tensor).to(device)
+
+    def __getitem__(self, index):
+        return self.as_subclass(torch.Tensor)[index].as_subclass(Elsewhere)
+
+
+class Linear(nn.Linear):
+    """Refuses what has not been moved, as a GPU would."""
+
+    def forward(self, x):
+        assert type(x) is torch.Tensor
+        return super().forward(x)
 
 
 def test_the_device_of_modules_and_structures():
@@ -15,41 +36,60 @@ def test_the_device_of_modules_and_structures():
     assert common_device(here) is None
 
 
-def test_structures_are_placed_and_what_is_no_tensor_stays():
+def test_structures_are_brought_whole_or_not_at_all():
     x = torch.zeros(2, device="cpu")
-    assert placed({"x": x}, None)["x"] is x
-    found = placed({"x": (x, 3), "word": "y"}, "meta")
+    assert brought({"x": x}, None)["x"] is x
+    found = brought({"x": (x, 3), "word": "y"}, torch.device("meta"))
     assert found["x"][0].device.type == "meta"
     assert (found["x"][1], found["word"]) == (3, "y")
+    mixed = {"x": torch.zeros(2, device="meta"), "lengths": x}  # a packed sequence's lengths have to be on the CPU
+    assert brought(mixed, torch.device("meta")) is mixed
 
 
 def test_batches_become_tuples_on_the_device(device):
     x = torch.zeros(2, device="cpu")
-    assert [type(batch) for batch in moved([x, [x, x], (x, "word")], None)] == [tuple] * 3
-    ((one,), (first, number)) = moved([x, (x, 3)], device)
+    assert [type(batch) for batch in moved([x, [x, x], (x, "word")])] == [tuple] * 3
+    ((one,), (first, number)) = moved([x, (x, 3)], device=device)
     assert one.device.type == first.device.type == device.type
     assert number == 3
+    ((one, other),) = moved([(x, torch.zeros(2, device="meta"))], device="meta")  # asked for, all of it moves
+    assert one.device.type == other.device.type == "meta"
+    ((one,),) = moved([x], nn.Linear(2, 2, device="meta"))
+    assert one.device.type == "meta"
 
 
-@pytest.mark.parametrize("regressor", [False, True])
-def test_data_of_the_cpu_reach_a_model_wherever_it_is(regressor, device):
-    """On a GPU each of these would refuse them."""
-    x = torch.randn(6, 3, device="cpu")
-    y = torch.randn(6, 2, device="cpu") if regressor else torch.randint(2, (6,), device="cpu")
-    net = nn.Linear(3, 2).to(device)
-    model = (vbd.Regressor if regressor else vbd.Classifier)(net, vbd.priors.GaussianUniform(), num_data=6)
-    guide = vbd.VBDGuide(model)
-    model.to(device)
-    guide.to(device)
-    loader = [(x[:3], y[:3]), (x[3:], y[3:])]
-    elsewhere = [(x.to(device), y.to(device))]
-    found = vars(vbd.predict(model, guide, x, num_samples=3))
-    assert {value.device.type for value in found.values()} == {device.type}
-    errors = [point.error for point in vbd.sweep(model, guide, loader, (0.0, 3.0)).points]
-    torch.testing.assert_close(errors, [p.error for p in vbd.sweep(model, guide, elsewhere, (0.0, 3.0)).points])
-    assert vbd.pareto_k(model, guide, loader, num_samples=100) < 10.0
-    vbd.fit(model, guide, loader, epochs=1, validation=loader, progress=False)
-    vbd.fit_members([model], [guide], loader, epochs=1, validation=loader, progress=False)
-    assert {parameter.device.type for parameter in guide.parameters()} == {device.type}
-    loss = nn.functional.mse_loss if regressor else nn.functional.cross_entropy
-    assert len(vbd.fine_tune(net, loader, epochs=1, loss=loss, progress=False)) == 1
+@pytest.fixture(params=[False, True], ids=["classes", "values"])
+def data(request):
+    x = torch.randn(120, 3, device="cpu").as_subclass(Elsewhere)
+    y = torch.randn(120, 2, device="cpu") if request.param else torch.randint(2, (120,), device="cpu")
+    return x, y.as_subclass(Elsewhere)
+
+
+@pytest.fixture
+def pair(data, device):
+    x, y = data
+    make = vbd.Regressor if y.is_floating_point() else vbd.Classifier
+    model = make(Linear(3, 2), vbd.priors.GaussianUniform(), num_data=len(x)).to(device)
+    return model, vbd.VBDGuide(model).to(device)
+
+
+CALLS = {
+    "fit": lambda m, g, x, y: vbd.fit(m, g, [(x, y)], epochs=1, validation=[(x, y)], progress=False),
+    "fit_members": lambda m, g, x, y: vbd.fit_members([m], [g], [(x, y)], epochs=1, validation=[(x, y)], progress=False),
+    "predict": lambda m, g, x, y: vbd.predict(m, g, x, num_samples=2),
+    "predict from a loader": lambda m, g, x, y: vbd.predict(m, g, [(x, y)], num_samples=2),
+    "sweep": lambda m, g, x, y: vbd.sweep(m, g, [(x, y)], (0.0, 3.0)),
+    "fine_tune": lambda m, g, x, y: vbd.fine_tune(
+        vbd.point_network(m, g), [(x, y)], epochs=1, progress=False,
+        loss=nn.functional.mse_loss if y.is_floating_point() else nn.functional.cross_entropy,
+    ),
+    "negative_log_likelihood": lambda m, g, x, y: vbd.negative_log_likelihood(m, g, [(x, y)]),
+    "pareto_k": lambda m, g, x, y: vbd.pareto_k(m, g, x, y, num_samples=100),
+    "to_arviz": lambda m, g, x, y: vbd.to_arviz(m, g, x, y, num_samples=2, groups=["log_likelihood"]),
+    "kl_by_site": lambda m, g, x, y: kl_by_site(x, y)(vbd.Fit(m, g, vbd.VBD_ELBO(), None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_data_that_lie_elsewhere_reach_the_model(call, pair, data):
+    CALLS[call](*pair, *data)

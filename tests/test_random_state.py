@@ -38,7 +38,7 @@ def test_a_fork_leaves_the_states_of_all_devices(device, monkeypatch, recwarn):
     set_random_state(state)
 
     states, zero = {0: "zero", 1: "one"}, torch.zeros(())
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda index=0: states[index])
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda value, index=0: states.update({index: value}))

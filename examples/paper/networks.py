@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from torch import nn
 
 from models import lenet_5_caffe, lenet_300_100, lenet_500_300, mlp
 
-__all__ = ["WIDTHS", "network"]
+__all__ = ["network"]
 
-WIDTHS = ("100", "340", "580", "820", "1060")
-
-_MAKERS: Mapping[str, Callable[[], nn.Sequential]] = {
-    **{width: partial(mlp, 784, (int(width),) * 3, 10) for width in WIDTHS},
+_LENETS: Mapping[str, Callable[[], nn.Sequential]] = {
     "lenet-300-100": lenet_300_100,
     "lenet-500-300": lenet_500_300,
     "lenet-5": lenet_5_caffe,
@@ -22,5 +18,13 @@ _MAKERS: Mapping[str, Callable[[], nn.Sequential]] = {
 
 
 def network(size: str) -> nn.Sequential:
-    """An untrained network: 784-n-n-n-10 with ReLU for a number n, else the LeNet of that name."""
-    return _MAKERS[size]()
+    """An untrained network: 784-n-n-n-10 with ReLU for a number n, else the LeNet of that name.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if size.isdigit():
+        return mlp(784, (int(size),) * 3, 10)
+    if size not in _LENETS:
+        raise ValueError(f"size={size!r} is no network: use a number of units, or one of {', '.join(_LENETS)}")
+    return _LENETS[size]()

@@ -12,9 +12,10 @@ import pyro_vbd as vbd
 from examples.paper import structured_vbd
 from examples.paper.cell import Column, Method, Table
 from examples.paper.dropout_rows import dropout_rows
-from examples.paper.networks import WIDTHS as SIZES
 from examples.paper.networks import network
 from examples.paper.runner import main
+
+SIZES = ("100", "340", "580", "820", "1060")
 
 #: The paper's settings as far as they are known: 50 epochs, and the rates of Srivastava et al. 2014.
 PAPER = {"epochs": 50, "batch_size": 100, "lr": 1e-3, "decay_from": 0.5, "rates": [0.2, 0.5]}

@@ -66,7 +66,7 @@ class _Recording:
 
     def __init__(self, program: Program, fed: int, warn: Callable[[str], object]) -> None:
         self._program, self._count, self._warn = program, fed, warn
-        self._recorded: list[Any] | None = None
+        self._forget()
 
     def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
         if self._recorded is not None and self._known(inputs[self._count :]) != self._recorded:
@@ -80,21 +80,33 @@ class _Recording:
         return [first.clone(), *rest]
 
     def renew(self, inputs: Sequence[Tensor]) -> None:
-        """Record anew where that can be done."""
+        """Record one call where that can be done, leaving the tensors and the random state as they were."""
+        self._forget()  # its memory may be needed
         try:
-            self.record(inputs)
+            self._record(inputs)
         except Exception as error:
-            self._recorded = None
+            if self._is_astray:
+                raise
+            self._forget()
             self._warn(f"a step runs without being recorded as a CUDA graph: {_line(error)}")
 
-    def record(self, inputs: Sequence[Tensor]) -> None:
-        """Record one call, leaving the tensors and the random state as they were."""
+    def _forget(self) -> None:
+        self._fed: list[Tensor] = []
+        self._outputs: Sequence[Tensor] = []
+        self._graph: Any = None
+        #: What the recording holds for; None where there is none.
+        self._recorded: list[Any] | None = None
+        #: Whether tensors have been changed and not set back.
+        self._is_astray = False
+
+    def _record(self, inputs: Sequence[Tensor]) -> None:
         resident = inputs[self._count :]
         self._fed = [tensor.clone() for tensor in inputs[: self._count]]
         kept = [tensor.clone() for tensor in resident]
         with torch.cuda.device(next(tensor.device for tensor in inputs if tensor.is_cuda)):
             current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
             stream.wait_stream(current)
+            self._is_astray = True
             try:
                 with forked_random_state(), torch.cuda.stream(stream):
                     for _ in range(2):  # libraries allocate their workspace at a first call, which cannot be recorded
@@ -104,6 +116,7 @@ class _Recording:
                 for tensor, value in zip(resident, kept, strict=True):
                     if not torch.equal(tensor, value):  # what is only read has to keep its version
                         tensor.copy_(value)
+                self._is_astray = False
             self._graph = torch.cuda.CUDAGraph()
             try:
                 with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pyro_vbd.modes import in_mode
-from pyro_vbd.placement import common_device, moved
+from pyro_vbd.placement import moved
 from pyro_vbd.training.schedules import Schedule, linear_decay
 
 __all__ = ["fine_tune", "zero_masks"]
@@ -90,13 +90,12 @@ def _train(
 ) -> list[float]:
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr)
     history = []
-    device = common_device(net)
     bar = tqdm(total=epochs, disable=not progress, desc="fine-tune", unit="epoch")
     with bar, in_mode(net, True):
         for epoch in range(epochs):
             optimizer.param_groups[0]["lr"] = lr * lr_schedule(epoch, epochs)
             total, count = 0.0, 0
-            for x, y in moved(data, device):
+            for x, y in moved(data, net):
                 optimizer.zero_grad()
                 value = loss(net(x), y)
                 if not math.isfinite(value.item()):

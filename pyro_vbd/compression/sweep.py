@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
-from pyro_vbd.placement import common_device, moved
+from pyro_vbd.placement import moved
 from pyro_vbd.prototype import observed_sites, run_with
 from pyro_vbd.relevance import masks
 
@@ -110,7 +110,7 @@ def point_error(model: Callable[..., Any], values: dict[str, Tensor], data: Iter
     """
     total, count = 0.0, 0
     with in_mode(model, False), poutine.block():
-        for batch in moved(data, common_device(model, values)):
+        for batch in moved(data, model, values):
             observed = list(observed_sites(run_with(values, model, batch, {})).values())
             if len(observed) != 1:
                 raise ValueError(f"the model observes {len(observed)} sites, and an error is of one: pass x and y of it")

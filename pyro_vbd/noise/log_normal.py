@@ -66,13 +66,14 @@ class LogNormalGate(Penalised):
         """Draws of theta by the inverse distribution function, of shape ``(num_samples, size)``."""
         loc, scale, low, high = self._standardised()
         lower = torch.special.ndtr(low)
-        # what there is of each datum needs no double precision, and takes most of the time
-        loc, scale, lower, width = (v.to(self.loc) for v in (loc, scale, lower, torch.special.ndtr(high) - lower))
+        # what there is of each datum needs no double precision, and takes most of the time; half would know no tails
+        dtype = torch.promote_types(self.loc.dtype, torch.float32)
+        loc, scale, lower, width = (v.to(dtype) for v in (loc, scale, lower, torch.special.ndtr(high) - lower))
         u = torch.rand(num_samples, len(loc), dtype=loc.dtype, device=loc.device)
         # the tails that the released code cuts off, where the inverse has no gradient
         quantile = (lower + u * width).clamp(1e-5, 1.0 - 1e-5)
         value = loc + math.sqrt(2.0) * scale * torch.erfinv(2.0 * quantile - 1.0)
-        return value.clamp(_LOW, _HIGH).exp()
+        return value.clamp(_LOW, _HIGH).exp().to(self.loc)
 
     def mean(self) -> Tensor:
         r""":math:`E[\theta]` of each unit."""

@@ -12,6 +12,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
+from pyro_vbd.placement import moved
 from pyro_vbd.prototype import observed_sites, run_with
 
 __all__ = ["negative_log_likelihood", "summed_negative_log_likelihood"]
@@ -25,7 +26,7 @@ def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: It
     Args:
         model: a Pyro model.
         guide: its posterior.
-        data: batches, as tuples of the model's positional arguments.
+        data: batches, as tuples of the model's positional arguments, brought to where model and guide are.
 
     Raises:
         ValueError: if there are no data.
@@ -42,7 +43,7 @@ def summed_negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, d
     total, count = 0.0, 0
     medians = None
     with in_mode(model, False), in_mode(guide, False), poutine.block():
-        for batch in data:
+        for batch in moved(data, model, guide):
             medians = guide.median(*batch) if medians is None else medians
             for site in observed_sites(run_with(medians, model, batch, {})).values():
                 log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])

@@ -19,7 +19,7 @@ from pyro_vbd.compiling.compiled_elbo import compile as compile_loss
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
-from pyro_vbd.placement import common_device, moved
+from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
@@ -108,7 +108,8 @@ def fit(
             parameters bit for bit as a run that was never interrupted, if the data come in an order that follows from
             torch's, Python's or NumPy's random state.
         seed: of all random states, set at the start of a run.
-        device: where to train; model, guide and batches are moved there; without it, batches to where model and guide are.
+        device: where to train; model, guide and batches are moved there; without it, batches none of whose tensors is where
+            model and guide are.
         compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU three times as fast for dense networks,
             and more under priors with much arithmetic, half as fast again for LeNet-5, no faster for a residual network.
             It takes ten seconds to two minutes at the start and so pays in runs of some thousands of steps: off by
@@ -127,9 +128,7 @@ def fit(
     check_arguments(epochs, patience, validation)
     if seed is not None:
         pyro.set_rng_seed(seed)
-    if device is None:
-        device = common_device(model, guide)
-    else:
+    if device is not None:
         for part in (model, guide):
             if isinstance(part, nn.Module):
                 part.to(device)
@@ -155,10 +154,12 @@ def fit(
                 rate = lr_schedule(run.epoch, epochs)
                 for group, base in zip(run.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = base * rate
-                batches = moved(processes.share(data, run.epoch), device)
+                batches = moved(processes.share(data, run.epoch), model, guide, device=device)
                 record = one_pass(run, take_step, look_every, parameters, batches, processes, checkpoint)
                 processes.copy_from_first(buffers(model).values())
-                held_out = None if validation is None else moved(processes.share(validation, run.epoch + 1), device)
+                held_out = None
+                if validation is not None:
+                    held_out = moved(processes.share(validation, run.epoch + 1), model, guide, device=device)
                 best = end_epoch(run, record, parameters, best, held_out, patience, callbacks, processes)
                 run.stop = bool(processes.total(run.stop)[0])
                 if checkpoint is not None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
-from pyro_vbd.placement import common_device, moved
+from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
@@ -111,9 +111,7 @@ def fit_members(
     if seed is not None:
         pyro.set_rng_seed(seed)
     modules = [part for part in (*models, *guides) if isinstance(part, nn.Module)]
-    if device is None:
-        device = common_device(*modules)
-    else:
+    if device is not None:
         for module in modules:
             module.to(device)
     rates = _for_each("lr", lr, len(models))
@@ -142,9 +140,9 @@ def fit_members(
                     for group, rate in zip(run.optimizer.param_groups, base, strict=True):
                         group["lr"] = rate * lr_schedule(epoch, epochs)
                 is_new = epoch == first or not isinstance(data, Batches)
-                records = _one_pass(runs, steps, parameters, moved(data, device), is_new, checkpoint)
+                records = _one_pass(runs, steps, parameters, moved(data, *modules, device=device), is_new, checkpoint)
                 for k, record in records.items():
-                    held_out = None if validation is None else moved(validation, device)
+                    held_out = None if validation is None else moved(validation, *modules, device=device)
                     best[k] = end_epoch(runs[k], record, parameters[k], best[k], held_out, patience, callbacks, processes)
                 if checkpoint is not None:
                     states = [run_state(*state, processes) for state in zip(runs, parameters, best, strict=True)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pyro_vbd.placement import brought, common_device
 from pyro_vbd.random_state import forked_random_state
 from pyro_vbd.relevance import sparsity as share_removed
 from pyro_vbd.training.loop import Fit
@@ -48,7 +49,7 @@ def kl_by_site(*batch: Any) -> Callable[[Fit], dict[str, Any]]:
 
     def record(run: Fit) -> dict[str, Any]:
         with torch.no_grad(), forked_random_state():
-            terms = run.elbo.terms(run.model, run.guide, *batch)
+            terms = run.elbo.terms(run.model, run.guide, *brought(batch, common_device(run.model, run.guide)))
         return {"kl_by_site": {site: float(kl) for site, kl in terms.kl_by_site.items()}}
 
     return record

@@ -41,7 +41,7 @@ def find_parameters(
     """
     with untouched(model):
         try:
-            batch = next(iter(moved(processes.share(data, 0), device)))
+            batch = next(iter(moved(processes.share(data, 0), model, guide, device=device)))
         except StopIteration:
             raise ValueError("the data gave no batch: pass a data set that is not empty") from None
         guide(*batch)  # a guide that has not met the data yet makes its parameters here

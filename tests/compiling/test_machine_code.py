@@ -45,30 +45,40 @@ def test_where_compiling_fails_the_graph_runs_as_it_is(monkeypatch, error):
     assert "and more" not in messages[0]
 
 
-def test_where_a_recording_fails_the_program_runs_as_it_is(monkeypatch):
-    """At first, or when tensors have moved: without a GPU, by recordings that do nothing."""
-    calls, messages, x = [], [], torch.zeros(2)
-
-    def program(*inputs):
-        calls.append(inputs)
-        return [inputs[0] + 1.0]
+@pytest.fixture
+def recording(monkeypatch):
+    """One that adds 1, without a GPU: what is recorded gives 7; it fails with what is in ``failures``."""
+    failures, messages = [], []
 
     def record(self, inputs):
-        if len(failing) > 1:
-            raise RuntimeError("out of memory\nand more")
+        if failures:
+            self._is_astray = "astray" in str(failures[0])
+            raise failures[0]
         self._recorded = self._known(inputs[1:])
         self._fed, self._outputs = [inputs[0].clone()], [torch.full((2,), 7.0)]
         self._graph = type("Graph", (), {"replay": lambda self: None})()
 
-    monkeypatch.setattr(_Recording, "record", record)
-    failing = []
-    recording = _Recording(program, 1, messages.append)
-    recording.renew([x, x.clone()])
+    monkeypatch.setattr(_Recording, "_record", record)
+    found = _Recording(lambda x, *_: [x + 1.0], 1, messages.append)
+    return found, failures, messages
+
+
+def test_where_a_recording_fails_the_program_runs_as_it_is(recording):
+    run, failures, messages = recording
+    x = torch.zeros(2)
+    run.renew([x, x.clone()])
     held = torch.zeros(3)
-    assert torch.equal(recording(x, held)[0], torch.full((2,), 7.0))  # recorded anew, for another tensor that is held
-    assert not calls
-    failing = [1, 2]
+    assert torch.equal(run(x, held)[0], torch.full((2,), 7.0))  # recorded anew, for another tensor that is held
+    failures.append(RuntimeError("out of memory\nand more"))
     for _ in range(2):
-        assert torch.equal(recording(x, torch.zeros(3))[0], x + 1.0)
-    assert len(calls) == 2
+        assert torch.equal(run(x, torch.zeros(3))[0], x + 1.0)
     assert messages == ["a step runs without being recorded as a CUDA graph: RuntimeError: out of memory"]
+    assert run._graph is None  # and its memory is free
+
+
+def test_tensors_that_could_not_be_set_back_are_an_error(recording):
+    run, failures, messages = recording
+    failures.append(RuntimeError("astray"))
+    with pytest.raises(RuntimeError, match="astray"):
+        run.renew([torch.zeros(2)])
+    assert not messages

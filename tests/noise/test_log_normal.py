@@ -42,14 +42,25 @@ def test_kl_mean_and_signal_to_noise(loc, log_scale):
     assert made.signal_to_noise().item() == pytest.approx(ratio, rel=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("loc", "log_scale"), CASES)
-def test_draws_have_the_moments(loc, log_scale):
-    made = gate(loc, log_scale)
-    draws = made.sample(100_000).detach()
+def test_draws_have_the_moments(loc, log_scale, dtype):
+    draws = gate(loc, log_scale).to(dtype).sample(100_000).detach().double()
     assert ((draws > 0) & (draws <= 1)).all()
     _, mean, ratio = by_quadrature(loc, log_scale)
     # 1e-5 of each tail is cut off
     assert abs(float(draws.mean()) - mean) < 4 * mean / ratio / math.sqrt(len(draws)) + 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_knows_the_tails(dtype):
+    made = LogNormalGate(50).to(dtype)
+    draws = made.sample(200)
+    assert draws.dtype == dtype
+    assert float(draws.detach().min()) > 0.9
+    draws.float().sum().backward()
+    assert made.loc.grad.isfinite().all()
+    assert made.log_scale.grad.isfinite().all()
 
 
 def test_a_gate_between_noise_and_signal():
