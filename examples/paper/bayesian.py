@@ -93,7 +93,8 @@ def train(
     def after_epoch(run: vbd.Fit) -> dict[str, Any]:
         ticks[id(run.guide)](run.epoch)
         subject = next(subject for subject in subjects if subject.guide is run.guide)
-        return {} if first.data.x_val is None else measured(subject.network(), first.data, measure)
+        is_measured = measure is not None and first.data.x_val is not None
+        return measured(subject.network(), first.data, measure) if is_measured else {}
 
     for subject in subjects:
         subject.model.to(first.device)

@@ -7,7 +7,7 @@ noisy, the useless ones too, and the network errs more than it must; so, once cu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -21,12 +21,13 @@ from examples.paper.measures import error, structure
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
 from examples.paper.plain import train as train_plain
+from pyro_vbd.priors.prior import HierarchicalPrior
 from pyro_vbd.training.schedules import linear_decay
 
 __all__ = ["group_masks", "group_priors", "train"]
 
 
-def train(jobs: Sequence[Job], prior: Callable[..., vbd.priors.Prior]) -> list[dict[str, Any]]:
+def train(jobs: Sequence[Job], prior: Callable[..., HierarchicalPrior]) -> list[dict[str, Any]]:
     """Train densely, under the prior, and without the groups that have gone.
 
     Args:
@@ -34,25 +35,26 @@ def train(jobs: Sequence[Job], prior: Callable[..., vbd.priors.Prior]) -> list[d
         prior: makes the prior, given ``per=``.
     """
     recipe = jobs[0].recipe
-    tuned = max(1, round(recipe["tune"] * recipe["epochs"]))
     dense = []
 
     def begin(job: Job) -> bayesian.Subject:
         plain, left, history = pretrained(job)
         dense.append((left, history))
-        model = vbd.Classifier(plain, group_priors(plain, prior), num_data=len(job.data.x))
+        priors = group_priors(plain, prior)
+        model = vbd.Classifier(plain, priors, num_data=len(job.data.x))
         guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
 
         def network() -> nn.Module:
-            return vbd.point_network(model, guide, kept=group_masks(guide, recipe["threshold"]))
+            return vbd.point_network(model, guide, kept=group_masks(guide, priors, recipe["threshold"]))
 
         return bayesian.Subject(job, model, guide, network)
 
     subjects = bayesian.begun(jobs, begin)
     lefts, firsts = zip(*dense, strict=True)
+    tuned = min(max(1, round(recipe["tune"] * recipe["epochs"])), lefts[0] - 1)
     histories = bayesian.train(
         subjects,
-        epochs=max(1, lefts[0] - tuned),
+        epochs=lefts[0] - tuned,
         **bayesian.rates(recipe),
         site_weights=recipe["site_weights"],
     )
@@ -90,7 +92,7 @@ def _tuned(subject: bayesian.Subject, epochs: int, before: float) -> dict[str, A
     }
 
 
-def group_priors(net: nn.Module, prior: Callable[..., vbd.priors.Prior]) -> dict[str, vbd.priors.Prior]:
+def group_priors(net: nn.Module, prior: Callable[..., HierarchicalPrior]) -> dict[str, HierarchicalPrior]:
     """By weight: each input of a layer has a scale, a channel or a unit; of a first convolution each filter has.
 
     An image's channels stay. A filter of another layer goes when all that reads it has gone.
@@ -103,8 +105,7 @@ def group_priors(net: nn.Module, prior: Callable[..., vbd.priors.Prior]) -> dict
     }
 
 
-def group_masks(guide: vbd.VBDGuide, threshold: float) -> dict[str, Tensor]:
+def group_masks(guide: vbd.VBDGuide, priors: Mapping[str, HierarchicalPrior], threshold: float) -> dict[str, Tensor]:
     """Masks that keep or remove the groups of :func:`group_priors` whole, by their log alpha."""
-    kept = vbd.masks(guide, threshold, per="input")
-    first = next(iter(kept))
-    return kept | ({first: vbd.masks(guide, threshold, per="unit")[first]} if kept[first].dim() > 2 else {})
+    outputs, inputs = (vbd.masks(guide, threshold, per=per) for per in ("unit", "input"))
+    return {site: (outputs if prior.per == "output" else inputs)[site] for site, prior in priors.items()}

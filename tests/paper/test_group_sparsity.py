@@ -102,7 +102,7 @@ def test_groups_go_whole(make):
             loc = guide.posteriors[submodule_name(site)].loc
             loc.select(dim, 2).fill_(1e-9)
             loc.select(dim, 3)[(0,) * (loc.dim() - 1)] = 1e-9  # one weight alone takes no group with it
-    for site, kept in group_sparsity.group_masks(guide, 3.0).items():
+    for site, kept in group_sparsity.group_masks(guide, priors, 3.0).items():
         assert not kept.select(dims[site], 2).any()
         assert kept.select(dims[site], 3).all()
         assert float(kept.mean()) == pytest.approx(1 - 1 / kept.size(dims[site]))
