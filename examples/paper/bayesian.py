@@ -41,12 +41,16 @@ def begun(jobs: Sequence[Job], begin: Callable[[Job], Subject]) -> list[Subject]
 
 
 def rates(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What most recipes say of a run, as arguments of :func:`train`: a KL that is ramped up, a rate that falls to 0."""
+    """What most recipes say of a run, as arguments of :func:`train`: the course of the KL, a rate that falls to 0.
+
+    The KL's weight is ramped up (``kl_ramp``), or goes through points (``kl``).
+    """
+    schedules = vbd.schedules
     return {
         "lr": recipe["lr"],
         "batch_size": recipe["batch_size"],
-        "kl_schedule": vbd.schedules.kl_ramp(*recipe["kl_ramp"]),
-        "lr_schedule": vbd.schedules.linear_decay(recipe["decay_from"]),
+        "kl_schedule": schedules.piecewise(*recipe["kl"]) if "kl" in recipe else schedules.kl_ramp(*recipe["kl_ramp"]),
+        "lr_schedule": schedules.linear_decay(recipe["decay_from"]),
         "kl_weight": recipe["kl_weight"],
         "estimator": recipe.get("estimator", "local"),
     }

@@ -95,7 +95,9 @@ METHODS = {
 }
 
 #: Chosen by the error on held-out data, seed 0.
-STRONG_GATES = {**METHODS["vbd"].recipes[FC], "kl_weight": 5.0}
+STRONG_GATES = {
+    **GATES, "decay_from": 0.6, "kl": [[0, 8.0], [90, 8.0], [100, 1.0]], "init_log_var": -9.0, "threshold": 0.0,
+}  # fmt: skip
 STRONG_GROUPS = {
     "epochs": 100, "batch_size": 100, "lr": 2e-3, "dense": 0.06, "kl_ramp": [0, 6], "kl_weight": 0.6, "decay_from": 0.5,
     "init_log_var": -8.0, "threshold": 3.0, "tune": 0.64, "tune_lr": 3e-3, "estimator": "auto", "site_weights": {},
