@@ -1,4 +1,4 @@
-"""Structured variational Bayesian dropout: gates with a posterior, closed where log alpha > 0 (Table 5).
+"""Structured variational Bayesian dropout: gates with a posterior, closed where log alpha > 0 (Tables 5 and 1-strong).
 
 After the authors' released layer (yuhangliu01/Variational-Bayesian-Dropout): means from N(1, 0.01^2), log variances from
 -9, a unit stays where log alpha < 0, the KL at its full weight. The network is trained densely first.
