@@ -36,7 +36,7 @@ def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, war
     keep_products_apart(graph)
     on_gpu = any(tensor.is_cuda for tensor in example)  # a number of the model's may lie on the CPU
     try:
-        program: Program = torch._inductor.compile(graph, list(example), options={"fallback_random": True})
+        program = _compiled(graph, example)
     except Exception as error:
         needs = "Triton" if on_gpu else "a C++ compiler"
         warn(f"a step runs as a graph that is not compiled: {_line(error)}; Inductor needs {needs}")
@@ -49,6 +49,18 @@ def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, war
     recording = _Recording(program, fed, warn)
     recording.renew(example)
     return recording
+
+
+def _compiled(graph: fx.GraphModule, example: Sequence[Tensor]) -> Program:
+    options: dict[str, Any] = {"fallback_random": True}
+    try:
+        return torch._inductor.compile(graph, list(example), options=options)  # type: ignore[no-any-return]
+    except Exception as error:
+        # torch 2.14's fusion of CPU loops fails on some graphs: it looks in a loop for a tensor that the loop does not read
+        if not isinstance(getattr(error, "inner_exception", None), KeyError):
+            raise
+        logger.debug("is compiled anew, in smaller loops", exc_info=error)
+    return torch._inductor.compile(graph, list(example), options={**options, "max_fusion_size": 8})  # type: ignore[no-any-return]
 
 
 def _line(error: Exception) -> str:

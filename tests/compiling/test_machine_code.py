@@ -45,6 +45,24 @@ def test_where_compiling_fails_the_graph_runs_as_it_is(monkeypatch, error):
     assert "and more" not in messages[0]
 
 
+def test_where_inductor_cannot_fuse_a_graph_its_loops_are_smaller(monkeypatch):
+    tried, messages = [], []
+    compile_graph = torch._inductor.compile
+
+    def fail_at_first(graph, example, options):
+        tried.append(options)
+        if len(tried) == 1:
+            raise torch._inductor.exc.InductorError(KeyError("buf112"), None)
+        return compile_graph(graph, example, options=options)
+
+    monkeypatch.setattr(torch._inductor, "compile", fail_at_first)
+    x, held = torch.randn(8), torch.zeros(3)
+    program = machine_code(make_fx(step)(x, held.clone()), [x, held], 1, messages.append)
+    assert not messages
+    assert [sorted(options) for options in tried] == [["fallback_random"], ["fallback_random", "max_fusion_size"]]
+    assert_close(program(x, held)[1], torch.ones(3).exp())
+
+
 @pytest.fixture
 def recording(monkeypatch):
     """One that adds 1, without a GPU: what is recorded gives 7; it fails with what is in ``failures``."""

@@ -342,3 +342,14 @@ def test_the_bar_says_what_it_does(capsys):
     shown = capsys.readouterr().err
     assert "fit 2 members" in shown
     assert "tracing the step" in shown
+
+
+@pytest.mark.slow
+def test_a_step_that_inductor_cannot_fuse_is_compiled_all_the_same(recwarn):
+    """torch 2.14 fails on this one at first: dropout rates by layer, of two members of a wide network."""
+    x, y = torch.randn(200, 784), torch.randint(10, (200,))
+    net = nn.Sequential(*(part for n in (784, 100, 100) for part in (nn.Linear(n, 100), nn.ReLU())), nn.Linear(100, 10))
+    models = [vbd.Classifier(net, vbd.priors.LogUniform(vbd.priors.kingma), num_data=200) for _ in range(2)]
+    guides = [vbd.VBDGuide(model, alpha="layer") for model in models]
+    vbd.fit_members(models, guides, vbd.Batches(x, y, batch_size=100), epochs=1, compile=True, progress=False)
+    assert not [warning for warning in recwarn if "not compiled" in str(warning.message)]
