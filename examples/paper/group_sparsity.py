@@ -1,8 +1,9 @@
 """Neurons removed by priors whose scale a neuron's weights share, the network then cut and trained plainly (5-strong).
 
 Such a prior sees how many weights a group has, but not how many others go with it: a hidden unit's ten outgoing weights
-take hundreds with them. ``site_weights`` count the KL of such groups more than once. Of a group that stays all weights are
-noisy, the useless ones too, and the network errs more than it must; so, once cut, it is trained on by its likelihood alone.
+take hundreds with them. ``site_weights`` make the KL of such groups count for more, and of others for less. Of a group that
+stays all weights are noisy, the useless ones too, and the network errs more than it must; so, once cut, it is trained on by
+its likelihood alone.
 """
 
 from __future__ import annotations
