@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["brought", "common_device", "moved"]
+__all__ = ["brought", "common_device", "moved", "placed"]
 
 
 def common_device(*parts: Any) -> torch.device | None:
@@ -29,7 +29,7 @@ def brought(values: Any, device: torch.device | None) -> Any:
     """
     if device is None or any(isinstance(v, Tensor) and v.device == device for v in tree_leaves(values)):
         return values
-    return _placed(values, device)
+    return placed(values, device)
 
 
 def moved(data: Iterable[Any], *parts: Any, device: Any = None) -> Iterator[tuple[Any, ...]]:
@@ -37,8 +37,9 @@ def moved(data: Iterable[Any], *parts: Any, device: Any = None) -> Iterator[tupl
     home = common_device(*parts)
     for batch in data:
         batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
-        yield brought(batch, home) if device is None else _placed(batch, device)
+        yield brought(batch, home) if device is None else placed(batch, device)
 
 
-def _placed(values: Any, device: Any) -> Any:
+def placed(values: Any, device: Any) -> Any:
+    """A structure with all its tensors on ``device``."""
     return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, values)

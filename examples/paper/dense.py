@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
+from examples.paper import bayesian
 from examples.paper.cell import Job, one_by_one
 from examples.paper.networks import network
 from examples.paper.picking import Measure, metrics, seconds
@@ -14,7 +16,7 @@ from examples.paper.plain import train as train_plain
 from examples.paper.variational_sparsity import measure
 from pyro_vbd.training.schedules import linear_decay
 
-__all__ = ["pretrained", "train"]
+__all__ = ["begun_from_dense", "pretrained", "train"]
 
 
 def pretrained(job: Job) -> tuple[nn.Sequential, int, list[dict[str, Any]]]:
@@ -22,6 +24,21 @@ def pretrained(job: Job) -> tuple[nn.Sequential, int, list[dict[str, Any]]]:
     epochs = max(int(job.recipe["epochs"] * job.recipe["dense"]), 1)
     net, history = _trained(job, epochs, 0.5)
     return net, max(job.recipe["epochs"] - epochs, 1), history
+
+
+def begun_from_dense(
+    jobs: Sequence[Job], begin: Callable[[Job, nn.Sequential], bayesian.Subject]
+) -> tuple[list[bayesian.Subject], int, list[list[dict[str, Any]]]]:
+    """What is trained for each job, begun from its pretrained network; the epochs left, and the histories so far."""
+    left, histories = 0, []
+
+    def pretrained_first(job: Job) -> bayesian.Subject:
+        nonlocal left
+        net, left, history = pretrained(job)
+        histories.append(history)
+        return begin(job, net)
+
+    return bayesian.begun(jobs, pretrained_first), left, histories
 
 
 @one_by_one

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from examples.paper import bayesian
 from examples.paper.cell import Job
-from examples.paper.dense import pretrained
+from examples.paper.dense import begun_from_dense
 from examples.paper.measures import error, structure
 from examples.paper.picking import metrics, seconds
 from examples.paper.plain import adam
@@ -36,11 +36,8 @@ def train(jobs: Sequence[Job], prior: Callable[..., HierarchicalPrior]) -> list[
         prior: makes the prior, given ``per=``.
     """
     recipe = jobs[0].recipe
-    dense = []
 
-    def begin(job: Job) -> bayesian.Subject:
-        plain, left, history = pretrained(job)
-        dense.append((left, history))
+    def begin(job: Job, plain: nn.Sequential) -> bayesian.Subject:
         priors = group_priors(plain, prior)
         model = vbd.Classifier(plain, priors, num_data=len(job.data.x))
         guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
@@ -50,15 +47,9 @@ def train(jobs: Sequence[Job], prior: Callable[..., HierarchicalPrior]) -> list[
 
         return bayesian.Subject(job, model, guide, network)
 
-    subjects = bayesian.begun(jobs, begin)
-    lefts, firsts = zip(*dense, strict=True)
-    tuned = min(max(1, round(recipe["tune"] * recipe["epochs"])), lefts[0] - 1)
-    histories = bayesian.train(
-        subjects,
-        epochs=lefts[0] - tuned,
-        **bayesian.rates(recipe),
-        site_weights=recipe["site_weights"],
-    )
+    subjects, left, firsts = begun_from_dense(jobs, begin)
+    tuned = min(max(1, round(recipe["tune"] * recipe["epochs"])), left - 1)
+    histories = bayesian.train(subjects, epochs=left - tuned, site_weights=recipe["site_weights"], **bayesian.rates(recipe))
     return [
         _tuned(subject, tuned, seconds(first, second))
         for subject, first, second in zip(subjects, firsts, histories, strict=True)

@@ -14,13 +14,17 @@ from torch import Tensor, nn
 import pyro_vbd as vbd
 from examples.paper import bayesian
 from examples.paper.cell import Job
-from examples.paper.dense import pretrained
+from examples.paper.dense import begun_from_dense
+from examples.paper.gated import RECIPE as GATES
 from examples.paper.gated import folded, gated
 from examples.paper.measures import error, structure
 from examples.paper.picking import metrics, seconds
 from pyro_vbd.noise import Gate
 
-__all__ = ["gate_weights", "measure", "train"]
+__all__ = ["RECIPE", "gate_weights", "measure", "train"]
+
+#: But for the course of the KL, which a table adds: ``kl_ramp`` or ``kl``.
+RECIPE = {**GATES, "init_log_var": -9.0, "threshold": 0.0}
 
 
 def measure(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Any]:
@@ -36,19 +40,15 @@ def gate_weights(net: nn.Module) -> list[str]:
 def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
     """Train densely, then with gates under a prior; the network without the closed ones."""
     recipe = jobs[0].recipe
-    dense = []
 
-    def begin(job: Job) -> bayesian.Subject:
-        plain, left, history = pretrained(job)
-        dense.append((left, history))
+    def begin(job: Job, plain: nn.Sequential) -> bayesian.Subject:
         net = gated(plain, Gate).to(job.device)
         model = vbd.Classifier(net, prior, num_data=len(job.data.x), where=gate_weights(net))
         guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
         return bayesian.Subject(job, model, guide, lambda: folded(vbd.point_network(model, guide, recipe["threshold"])))
 
-    subjects = bayesian.begun(jobs, begin)
-    lefts, firsts = zip(*dense, strict=True)
-    histories = bayesian.train(subjects, epochs=lefts[0], measure=measure, **bayesian.rates(recipe))
+    subjects, left, firsts = begun_from_dense(jobs, begin)
+    histories = bayesian.train(subjects, epochs=left, measure=measure, **bayesian.rates(recipe))
     return [
         {**metrics(s.network(), s.job.data, measure, second, begin=0.75), "seconds": seconds(first, second)}
         for s, first, second in zip(subjects, firsts, histories, strict=True)

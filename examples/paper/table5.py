@@ -12,6 +12,7 @@ import pyro_vbd as vbd
 from examples.paper import (
     bayesian_pruning,
     dense,
+    gated,
     group_sparsity,
     structured_sparsity,
     structured_vbd,
@@ -49,7 +50,6 @@ PRINTED: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 PLAIN = {"epochs": 200, "batch_size": 100, "lr": 1e-3}
-GATES = {**PLAIN, "dense": 0.25, "decay_from": 0.5, "kl_weight": 1.0}
 WEIGHTS = {**PLAIN, "kl_ramp": [5, 20], "kl_weight": 1.0, "init_log_var": -10.0, "init_std": 0.01, "threshold": 3.0}
 
 METHODS = {
@@ -80,23 +80,21 @@ METHODS = {
     "sbp": Method(
         "Structured Bayesian pruning",
         bayesian_pruning.train,
-        {size: {**GATES, "beta1": 0.95} for size in SIZES},
+        {size: {**gated.RECIPE, "beta1": 0.95} for size in SIZES},
         PRINTED["sbp"],
         "Neklyudov et al. 2017",
     ),
     "vbd": Method(
         "Variational Bayesian dropout",
         partial(structured_vbd.train, prior=vbd.priors.GaussianUniform()),
-        {size: {**GATES, "kl_ramp": [0, 0], "init_log_var": -9.0, "threshold": 0.0} for size in SIZES},
+        {size: {**structured_vbd.RECIPE, "kl_ramp": [0, 0]} for size in SIZES},
         PRINTED["vbd"],
         "Liu et al. 2019",
         members=True,
     ),
 }
 
-STRONG_GATES = {
-    **GATES, "decay_from": 0.6, "kl": [[0, 6.0], [90, 6.0], [100, 1.0]], "init_log_var": -9.0, "threshold": 0.0,
-}  # fmt: skip
+STRONG_GATES = {**structured_vbd.RECIPE, "decay_from": 0.6, "kl": [[0, 6.0], [90, 6.0], [100, 1.0]]}
 STRONG_GROUPS = {
     "epochs": 80, "batch_size": 100, "lr": 2e-3, "dense": 0.075, "kl_ramp": [0, 6], "kl_weight": 0.6, "decay_from": 0.5,
     "init_log_var": -8.0, "threshold": 3.5, "tune": 0.125, "tune_lr": 1e-3, "estimator": "auto", "site_weights": {},

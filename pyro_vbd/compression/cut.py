@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression import channelwise, heads, joining, layers, norms, reshaping  # noqa: F401  (their entries)
 from pyro_vbd.compression.absorb_gates import absorb_gates
@@ -25,6 +25,7 @@ from pyro_vbd.compression.tracing import call_network, trace
 from pyro_vbd.compression.units import Axis, Units
 from pyro_vbd.modes import in_mode
 from pyro_vbd.noise.transformer import open_transformers
+from pyro_vbd.placement import placed
 from pyro_vbd.site_patterns import idle
 
 __all__ = ["Cut", "cut"]
@@ -97,8 +98,7 @@ def cut(net: nn.Module, inputs: Any, *, keep: Sequence[str] = (), allow_dead: bo
         return _cut(net, inputs, keep, allow_dead)
     # on the CPU: it is a matter of small masks, and of outputs compared in full precision
     with torch.device("cpu"):
-        inputs = tree_map(lambda value: value.cpu() if isinstance(value, Tensor) else value, inputs)
-        found = _cut(copy.deepcopy(net).cpu(), inputs, keep, allow_dead)
+        found = _cut(copy.deepcopy(net).cpu(), placed(inputs, "cpu"), keep, allow_dead)
         found.network.to(home)
     return found
 

@@ -1,9 +1,14 @@
-"""Small random data sets in the files that the real ones come in."""
+"""Small data sets: random ones in the files that the real ones come in, and digits as large as those of MNIST."""
 
 import struct
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+
+from examples.paper.splits import Splits
+from tests.digits import digits
 
 
 def images(count, shape, rng):
@@ -13,6 +18,13 @@ def images(count, shape, rng):
     for picture, label in zip(pictures, labels, strict=True):
         picture[..., 2 * label : 2 * label + 3, :] += 180
     return pictures.astype(np.uint8), labels.astype(np.uint8)
+
+
+def enlarged_digits(device: torch.device, train: int, held_out: bool = False) -> Splits:
+    """Scikit-learn's digits, 28 pixels wide; of those for testing a hundred are held out as well."""
+    x, y, x_test, y_test = digits(device, train)
+    x, x_test = (F.interpolate(part.view(-1, 1, 8, 8), size=(28, 28)) for part in (x, x_test))
+    return Splits(x, y, x_test, y_test, *((x_test[:100], y_test[:100]) if held_out else (None, None)))
 
 
 def write_mnist(folder: Path, train=300, test=100):

@@ -9,22 +9,19 @@ import torch
 import pyro_vbd as vbd
 from examples.paper import group_sparsity, table5
 from examples.paper.cell import Cell, Job
-from examples.paper.splits import Splits
 from models import lenet_5_caffe, lenet_500_300
 from pyro_vbd.posterior.site_posteriors import submodule_name
-from tests.digits import digits
+from tests.paper.small_data import enlarged_digits
 
 
 def job(folder, device, held_out=False, train=800, size="lenet-500-300", **changes):
-    x, y, x_test, y_test = digits(device, train)
-    images = [torch.nn.functional.interpolate(part.view(-1, 1, 8, 8), size=(28, 28)) for part in (x, x_test)]
     recipe = dict(
         table5.STRONG_METHODS["vbd-groups"].recipes[size],
         epochs=8, dense=0.25, tune=0.25, kl_ramp=[0, 0], kl_weight=0.03, batch_size=50, threshold=0.5, tune_lr=1e-3,
     )  # fmt: skip
-    validation = (images[1][:100], y_test[:100]) if held_out else (None, None)
-    data = Splits(images[0], y, images[1], y_test, *validation)
-    return Job(Cell("5-strong", "vbd-groups", size, 0), {**recipe, **changes}, data, folder)
+    return Job(
+        Cell("5-strong", "vbd-groups", size, 0), {**recipe, **changes}, enlarged_digits(device, train, held_out), folder
+    )
 
 
 def run(*jobs):

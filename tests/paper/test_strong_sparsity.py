@@ -9,21 +9,18 @@ import torch
 import pyro_vbd as vbd
 from examples.paper import strong_sparsity, table4
 from examples.paper.cell import Cell, Job
-from examples.paper.splits import Splits
-from tests.digits import digits
+from tests.paper.small_data import enlarged_digits
 
 PRIOR = vbd.priors.GaussianUniform()
 
 
 def job(folder, device, held_out, train=1200, **changes):
-    x, y, x_test, y_test = digits(device, train)
-    images = [torch.nn.functional.interpolate(part.view(-1, 1, 8, 8), size=(28, 28)) for part in (x, x_test)]
     recipe = dict(
         table4.STRONG["lenet-300-100"], refit=0.25, epochs=13, batch_size=50, lr=4e-3, kl=[[1, 0.0], [3, 1.0], [5, 1.4]]
     )
-    validation = (images[1][:100], y_test[:100]) if held_out else (None, None)
-    data = Splits(images[0], y, images[1], y_test, *validation)
-    return Job(Cell("4-strong", "vbd", "lenet-300-100", 0), {**recipe, **changes}, data, folder)
+    return Job(
+        Cell("4-strong", "vbd", "lenet-300-100", 0), {**recipe, **changes}, enlarged_digits(device, train, held_out), folder
+    )
 
 
 def test_two_ratios_and_what_the_second_phase_does(tmp_path, device):
