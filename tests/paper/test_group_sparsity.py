@@ -46,6 +46,12 @@ def test_a_factor_of_a_layers_kl_removes_its_inputs(tmp_path, device):
     assert counts[1][0] < 0.8 * counts[0][0]
 
 
+def test_a_network_that_dies_is_measured(tmp_path, device):
+    (found,) = run(job(tmp_path, device, epochs=4, threshold=-100.0))
+    assert found["weights"] == 0
+    assert found["error"] > 80.0
+
+
 def test_convolutions(tmp_path, device):
     (found,) = run(job(tmp_path, device, size="lenet-5", epochs=4))
     assert 0 < found["neurons"][3] < 500
