@@ -43,7 +43,8 @@ def begun(jobs: Sequence[Job], begin: Callable[[Job], Subject]) -> list[Subject]
 def rates(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What most recipes say of a run, as arguments of :func:`train`: the course of the KL, a rate that falls to 0.
 
-    The KL's weight is ramped up (``kl_ramp``), or goes through points (``kl``).
+    The KL's weight is ramped up (``kl_ramp``), or goes through points (``kl``); that of some sites has a factor more
+    (``site_weights``).
     """
     schedules = vbd.schedules
     return {
@@ -53,6 +54,7 @@ def rates(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "lr_schedule": schedules.linear_decay(recipe["decay_from"]),
         "kl_weight": recipe["kl_weight"],
         "estimator": recipe.get("estimator", "local"),
+        "site_weights": recipe.get("site_weights"),
     }
 
 

@@ -49,7 +49,7 @@ def train(jobs: Sequence[Job], prior: Callable[..., HierarchicalPrior]) -> list[
 
     subjects, left, firsts = begun_from_dense(jobs, begin)
     tuned = min(max(1, round(recipe["tune"] * recipe["epochs"])), left - 1)
-    histories = bayesian.train(subjects, epochs=left - tuned, site_weights=recipe["site_weights"], **bayesian.rates(recipe))
+    histories = bayesian.train(subjects, epochs=left - tuned, **bayesian.rates(recipe))
     return [
         _tuned(subject, tuned, seconds(first, second))
         for subject, first, second in zip(subjects, firsts, histories, strict=True)
