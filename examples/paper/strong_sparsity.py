@@ -36,7 +36,12 @@ def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
 
     subjects = bayesian.begun(jobs, begin)
     refitted = max(1, round(recipe["refit"] * recipe["epochs"]))
-    shared = {"batch_size": recipe["batch_size"], "lr_schedule": vbd.schedules.linear_decay(), "measure": measure}
+    shared = {
+        "batch_size": recipe["batch_size"],
+        "lr_schedule": vbd.schedules.linear_decay(),
+        "estimator": recipe.get("estimator", "local"),
+        "measure": measure,
+    }
     removing = bayesian.train(
         subjects,
         epochs=max(1, recipe["epochs"] - refitted),

@@ -6,6 +6,7 @@ python examples/paper/table4.py --data-dir DIR --seeds 3 --sizes lenet-300-100 -
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pyro_vbd as vbd
 from examples.paper import (
@@ -113,12 +114,17 @@ METHODS = {
     ),
 }
 
-#: Chosen by the error on held-out data of VBD, seed 0.
-STRONG = {
+#: That of LeNet-300-100 was chosen by the error on held-out data of VBD, seed 0; LeNet-5's is after it, in less time.
+STRONG: dict[str, dict[str, Any]] = {
     FC: {
         "epochs": 215, "batch_size": 200, "lr": 1.4e-3, "kl": [[5, 0.0], [20, 1.0], [100, 1.5]], "init_log_var": -10.0,
         "threshold": 3.0, "refit": 0.07, "refit_lr": 1e-3, "refit_kl_weight": 0.1, "sparser_ratio": 82.0,
-    }
+    },
+    CONV: {
+        "epochs": 90, "batch_size": 100, "lr": 1.4e-3, "kl": [[3, 0.0], [12, 1.0], [40, 1.3]], "init_log_var": -10.0,
+        "threshold": 3.0, "refit": 0.12, "refit_lr": 1e-3, "refit_kl_weight": 0.1, "sparser_ratio": 291.0,
+        "estimator": "auto",
+    },
 }  # fmt: skip
 
 STRONG_METHODS = {
@@ -129,7 +135,10 @@ STRONG_METHODS = {
         "Variational Bayesian dropout",
         partial(strong_sparsity.train, prior=vbd.priors.GaussianUniform()),
         STRONG,
-        {FC: {"error": 1.67, "compression": 66, "error_sparser": 1.76, "compression_sparser": 81}},
+        {
+            FC: {"error": 1.67, "compression": 66, "error_sparser": 1.76, "compression_sparser": 81},
+            CONV: {"error": 0.74, "compression": 198, "error_sparser": 0.81, "compression_sparser": 290},
+        },
         members=True,
     ),
 }
@@ -151,20 +160,21 @@ TABLES = [
     ),
     Table(
         "4-strong",
-        "Weights removed from LeNet-300-100, trained for it: a KL past the bound, and a run for the weights left",
+        "Weights removed from LeNets, trained for it: a KL past the bound, and a run for the weights left",
         "mnist",
-        (FC,),
+        (FC, CONV),
         STRONG_METHODS,
         {
             "error": Column("error %"),
             "compression": Column("weights / weights left", 1),
-            "error_sparser": Column("error %, at a ratio of 82"),
-            "compression_sparser": Column("weights / weights left, at a ratio of 82", 1),
+            "error_sparser": Column("error %, with fewer"),
+            "compression_sparser": Column("weights / weights left, with fewer", 1),
         },
-        "In the first 200 epochs the KL weight rises from 1 at epoch 20 to 1.5 at epoch 100, and weights with log alpha > "
-        "3 go; in the last 15 those that are left are trained on under a KL weight of 0.1. For the ratio of 82 those of "
-        "them with the largest log alpha go too. The settings were chosen by the error of variational Bayesian dropout on "
-        "held-out data, and the ratio by the paper's, 81.",
+        "In the first 200 epochs of LeNet-300-100 the KL weight rises from 1 at epoch 20 to 1.5 at epoch 100, and weights "
+        "with log alpha > 3 go; in the last 15 those that are left are trained on under a KL weight of 0.1. For the higher "
+        "ratio, just past the paper's, those of them with the largest log alpha go too. The settings were chosen by the "
+        "error of variational Bayesian dropout on held-out data. LeNet-5 has 79 and 11 epochs and a KL weight of at most "
+        "1.3, which have not been tuned, and draws its convolutions' weights once a batch.",
     ),
 ]
 
