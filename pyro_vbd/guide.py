@@ -54,7 +54,8 @@ class VBDGuide(nn.Module):
             densities given q(W), with which the bound is one on the evidence: in closed form where it is registered
             (:func:`~pyro_vbd.priors.register_evidence`), else by quadrature at every step.
         init_log_var: where :math:`\log\sigma^2` starts, in log(weight units squared); lower for a site where more than 1%
-            of the nonzero means would start beyond :math:`\log\alpha = 3`.
+            of the nonzero means would start beyond :math:`\log\alpha = 3`. A shared alpha starts at
+            :math:`\sigma^2` over the mean of :math:`\theta^2`, at most 1.
         init_scale: where the standard deviation of the other latents starts, on their unconstrained space.
         name: prefix of the parameters' names for ``pyro.optim``; unique in the process by default.
         kwargs: example inputs by keyword.

@@ -48,8 +48,8 @@ def train(jobs: Sequence[Job], prior: Callable[..., HierarchicalPrior]) -> list[
         return bayesian.Subject(job, model, guide, network)
 
     subjects, left, firsts = begun_from_dense(jobs, begin)
-    tuned = min(max(1, round(recipe["tune"] * recipe["epochs"])), left - 1)
-    histories = bayesian.train(subjects, epochs=left - tuned, **bayesian.rates(recipe))
+    tuned = max(1, min(round(recipe["tune"] * recipe["epochs"]), left - 1))
+    histories = bayesian.train(subjects, epochs=max(1, left - tuned), **bayesian.rates(recipe))
     return [
         _tuned(subject, tuned, seconds(first, second))
         for subject, first, second in zip(subjects, firsts, histories, strict=True)

@@ -50,4 +50,6 @@ def prune_round(net: nn.Module, sparsity: list[float], rounds: int) -> None:
     """
     layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     for layer, share in zip(layers, sparsity, strict=True):
+        if prune.is_pruned(layer):  # its weight is as old as its last forward pass, and older where a run goes on
+            layer.weight = layer.weight_orig * layer.weight_mask
         prune.l1_unstructured(layer, "weight", amount=1.0 - (1.0 - share) ** (1.0 / rounds))

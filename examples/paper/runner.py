@@ -16,8 +16,10 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -176,7 +178,7 @@ def run_together(
             "configuration": recipe,
             "device": device_name(options.device),
             "versions": {"pyro_vbd": vbd.__version__, "torch": torch.__version__, "pyro": pyro.__version__},
-            "compiled": options.compile,
+            "compiled": options.compile and table.methods[first.method].members,  # the others have no bound to compile
             "members": [cell.seed for cell in cells],
         }
         for metrics in found
@@ -229,12 +231,17 @@ def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argpa
     )  # fmt: skip
     add("--data-dir", type=Path, default=Path("data"), help="where the data are or go to")
     add("--results", type=Path, default=HERE / "results", help="folder of the records")
-    add("--work", type=Path, default=Path("out/paper"), help="folder of the checkpoints of unfinished cells")
+    add(
+        "--work",
+        type=Path,
+        default=Path("out/paper"),
+        help="folder of the checkpoints of unfinished cells; one for each --results",
+    )
     add("--readme", type=Path, help="where the tables are rendered; by default README.md beside the folder of the records")
     add("--quiet", action="store_true", help="no progress bars")
     options = parser.parse_args(arguments)
-    if options.set and options.results == HERE / "results":
-        parser.error("--set tries other settings than the tables': pass a --results of its own")
+    if (options.set or options.epochs) and options.results == HERE / "results":
+        parser.error("--set and --epochs try other settings than the tables': pass a --results of their own")
     options.readme = options.readme or options.results.parent / "README.md"
     return options
 
@@ -250,9 +257,10 @@ def main(program: str, arguments: Sequence[str] | None = None) -> None:
     options = parse(tables, arguments)
     table = tables[options.table]
     if options.jobs > 1:
-        groups(table, Results(options.results, table.name), options)  # what is wrong is refused here: a process would hang
-        with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-            failed = sum(pool.starmap(_work, [(program, options, position) for position in range(options.jobs)], 1))
+        if groups(table, Results(options.results, table.name), options):  # what is wrong is said once, and here
+            data_of(table, options)  # fetched by one process, where they have to be
+        with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+            failed = sum(pool.map(partial(_work, program, options), range(options.jobs)))
     else:
         failed = run_cells(table, options)
     render(options.results, options.readme)

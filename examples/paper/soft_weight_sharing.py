@@ -5,7 +5,7 @@ with it (KarenUllrich/Tutorial-SoftWeightSharingForNNCompression):
 
 .. math:: L = -\log p(D | w) - \tau \sum_i \log \sum_j \pi_j N(w_i | \mu_j, \sigma_j^2)
 
-with :math:`\mu_0 = 0` and :math:`\pi_0` fixed.
+with :math:`\mu_0 = 0` and :math:`\pi_0` fixed. The tutorial has tau = 0.003, pi_0 = 0.99 and 16 components.
 """
 
 from __future__ import annotations
@@ -101,6 +101,10 @@ class Shared(nn.Module):
         prior = sum((self.prior.log_prob(w) for w in self.weights()), start=self.prior.log_hyperprior())
         return F.cross_entropy(self.net(x), y) - tau / num_data * prior
 
+    def num_values(self) -> int:
+        """How many different weights the quantised network has."""
+        return len({value for weight in self.weights() for value in self.prior.quantise(weight).unique().tolist()})
+
     def quantised(self) -> nn.Module:
         """The network with every weight at the mean of its component."""
         net = copy.deepcopy(self.net)
@@ -132,7 +136,8 @@ def train(job: Job) -> dict[str, Any]:
     def optimizer(module: nn.Module) -> torch.optim.Optimizer:
         groups = [
             {"params": shared.net.parameters(), "lr": recipe["retrain_lr"]},
-            {"params": shared.prior.parameters(), "lr": recipe["mixture_lr"]},
+            {"params": [shared.prior.means], "lr": recipe["means_lr"]},
+            {"params": [shared.prior.log_precision, shared.prior.logits], "lr": recipe["mixture_lr"]},
         ]
         return torch.optim.Adam(groups, fused=True)
 
@@ -147,7 +152,4 @@ def train(job: Job) -> dict[str, Any]:
         measure=lambda net, x, y: measure(shared.quantised(), x, y),
     )
     found = metrics(shared, job.data, lambda net, x, y: measure(shared.quantised(), x, y), second, begin=0.75)
-    values = {
-        value for m in shared.quantised().modules() if isinstance(m, nn.Linear) for value in m.weight.unique().tolist()
-    }
-    return {**found, "values": len(values), "seconds": seconds(first, second)}
+    return {**found, "values": shared.num_values(), "seconds": seconds(first, second)}

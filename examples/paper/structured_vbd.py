@@ -45,7 +45,8 @@ def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
         net = gated(plain, Gate).to(job.device)
         model = vbd.Classifier(net, prior, num_data=len(job.data.x), where=gate_weights(net))
         guide = vbd.VBDGuide(model, init_log_var=recipe["init_log_var"])
-        return bayesian.Subject(job, model, guide, lambda: folded(vbd.point_network(model, guide, recipe["threshold"])))
+        removed_from = {"*": recipe["threshold"]}
+        return bayesian.Subject(job, model, guide, lambda: folded(vbd.point_network(model, guide, removed_from)))
 
     subjects, left, firsts = begun_from_dense(jobs, begin)
     histories = bayesian.train(subjects, epochs=left, measure=measure, **bayesian.rates(recipe))

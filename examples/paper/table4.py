@@ -86,6 +86,7 @@ METHODS = {
                 "pi_zero": 0.999,
                 "tau": 0.05,
                 "mixture_lr": 3e-3,
+                "means_lr": 1e-4,
                 "retrain_lr": 5e-4,
             }
             for size in (FC, CONV)

@@ -119,7 +119,11 @@ STRONG_METHODS = {
         partial(group_sparsity.train, prior=vbd.priors.GaussianUniform),
         {
             FC: STRONG_GROUPS,
-            CONV: {**STRONG_GROUPS, "site_weights": {"[03].weight": 2.0, "7.weight": 0.5, "9.weight": 12.5}},
+            CONV: {
+                **STRONG_GROUPS,
+                "kl_weight": 0.8,
+                "site_weights": {"[03].weight": 2.0, "7.weight": 0.5, "9.weight": 12.5},
+            },
         },
         source="shared scales: Louizos et al. 2017, whose group horseshoe leaves 5-10-76-16 of LeNet-5, and 1.0% errors",
         members=True,

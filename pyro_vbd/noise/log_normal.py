@@ -63,7 +63,11 @@ class LogNormalGate(Penalised):
         return x * gate.to(x).reshape(shape)
 
     def sample(self, num_samples: int = 1) -> Tensor:
-        """Draws of theta by the inverse distribution function, of shape ``(num_samples, size)``."""
+        """Draws of theta by the inverse distribution function, of shape ``(num_samples, size)``.
+
+        As in the released code the inverse is that of N(mu, sigma^2), cut off at the quantiles 1e-5 and 1 - 1e-5: a unit
+        with mu > 4.3 sigma draws 1 throughout, where the mean of q is a little less.
+        """
         loc, scale, low, high = self._standardised()
         lower = torch.special.ndtr(low)
         # what there is of each datum needs no double precision, and takes most of the time; half would know no tails

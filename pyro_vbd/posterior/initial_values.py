@@ -33,12 +33,11 @@ def weight_posterior(label: str, node: Mapping[str, Any], alpha: str | float, lo
         label: see :class:`~pyro_vbd.posterior.site_posteriors.SitePosterior`.
         node: the site.
         alpha: what shares a dropout rate; see :func:`~pyro_vbd.posterior.site_posteriors.dropout_rate`.
-        log_var: where log variances start, if that is low enough for the means.
+        log_var: where log variances start, if that is low enough for the means; a shared alpha starts at their mean rate.
     """
     loc = node["infer"].get("init")
     loc = small_random(node) if loc is None else loc
-    log_var = safe_log_var(loc, log_var)
-    return GaussianPosterior(label, loc, log_var, *dropout_rate(alpha, loc, log_var))
+    return GaussianPosterior(label, loc, safe_log_var(loc, log_var), *dropout_rate(alpha, loc, log_var))
 
 
 def other_posterior(label: str, node: Mapping[str, Any], scale: float) -> SitePosterior:

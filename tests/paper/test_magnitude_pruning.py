@@ -17,6 +17,20 @@ def test_the_smallest_weights_of_each_layer_go_round_by_round():
             assert weight.abs()[kept].min() > weight.abs()[~kept].max()
 
 
+def test_a_round_sees_the_weights_that_were_loaded():
+    """A run that goes on loads them, and may come to its next round before a forward pass."""
+    net = mlp(10, (10,), 10)
+    prune_round(net, [0.75, 0.75], 2)
+    state = net.state_dict()
+    state["1.weight_orig"] = 1 / state["1.weight_orig"]
+    net.load_state_dict(state)
+    prune_round(net, [0.75, 0.75], 2)
+    kept, left = net[1].weight_mask > 0, state["1.weight_mask"] > 0
+    assert int(kept.sum()) == 25
+    size = state["1.weight_orig"].abs()
+    assert size[kept].min() > size[left & ~kept].max()
+
+
 def test_layers_have_their_own_shares():
     net = mlp(10, (10,), 10)
     prune_round(net, [0.9, 0.2], 1)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,8 +111,13 @@ def test_a_wrong_entry_is_refused_before_processes_start(folder):
     flags = ["--data-dir", str(folder / "data"), "--results", str(folder / "results"), "--work", str(folder / "work")]
     with pytest.raises(SystemExit, match="has no rl"):
         main("table4", [*flags, "--quiet", "--only", "vbd", "--jobs", "2", "--set", "rl=0.01"])
-    with pytest.raises(SystemExit):  # the published results are of the tables' settings
-        main("table4", ["--only", "vbd", "--set", "lr=0.01"])
+
+
+@pytest.mark.parametrize("change", [("--set", "lr=0.01"), ("--epochs", "2")])
+def test_published_results_are_of_the_tables_settings(change, capsys):
+    with pytest.raises(SystemExit):
+        main("table4", ["--only", "vbd", *change])
+    assert "pass a --results of their own" in capsys.readouterr().err
 
 
 GROUPS_OF_RUNNERS = """
@@ -206,6 +212,13 @@ def test_data_that_are_not_there(tmp_path, monkeypatch):
     toy = table()
     with pytest.raises(SystemExit, match=r"mnist, are neither in .* its cells stay empty"):
         run_cells(toy, options(toy, tmp_path))
+
+
+def test_data_that_are_not_there_are_missed_before_processes_start(tmp_path):
+    nowhere = tmp_path / "file"
+    nowhere.write_text("in the way of a folder")
+    with pytest.raises(SystemExit, match=r"mnist, are neither in .*: pass --data-dir"):
+        main("table4", ["--data-dir", str(nowhere), "--results", str(tmp_path / "results"), "--quiet", "--jobs", "2"])
 
 
 TWO_RUNNERS = """
@@ -346,3 +359,11 @@ def test_compile_reaches_fit(folder, monkeypatch):
     assert seen["compile"] is False
     run_cells(four, options(four, folder, *wish, "--compile"))
     assert seen["compile"] is True
+
+
+def test_rows_without_a_bound_are_not_compiled(folder):
+    toy = table(("a", "b"), ("1",))
+    toy = replace(toy, methods={**toy.methods, "b": replace(toy.methods["b"], members=True)})
+    run_cells(toy, options(toy, folder, "--compile"))
+    records = Results(folder / "results", "toy").records()
+    assert [records[cell(name)]["compiled"] for name in "ab"] == [False, True]

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.distributions import Categorical, Gamma, MixtureSameFamily, Normal
 
 from examples.paper.measures import weight_sparsity
@@ -56,6 +57,14 @@ def test_the_loss_in_nats_per_datum(float64):
     prior = sum(shared.prior.log_prob(w) for w in (shared.net[1].weight, shared.net[3].weight))
     expected = F.cross_entropy(shared.net(x), y) - 0.05 / 60 * (prior + shared.prior.log_hyperprior())
     torch.testing.assert_close(shared.loss(x, y, tau=0.05, num_data=60), expected)
+
+
+def test_values_of_all_layers_are_counted():
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(2, 2))
+    prior = MixturePrior(components=3, pi_zero=0.5, reach=1.0, deviation=0.1)
+    for layer, weight in ((net[0], -1.0), (net[2], 1.0)):
+        nn.init.constant_(layer.weight, weight)
+    assert Shared(net, prior).num_values() == 2
 
 
 def test_quantised_leaves_the_network_alone():

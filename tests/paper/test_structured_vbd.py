@@ -40,6 +40,11 @@ def test_a_factor_of_a_layers_kl_closes_its_gates(tmp_path, device):
     assert 0 < counts[1][2] < 0.8 * counts[0][2]
 
 
+def test_the_threshold_closes_gates(tmp_path, device):
+    counts = [run(job(tmp_path / "one", device, epochs=4, threshold=value))[0]["neurons"] for value in (0.0, -0.35)]
+    assert 0 < counts[1][0] < counts[0][0]
+
+
 def test_seeds_side_by_side(tmp_path, device):
     first = job(tmp_path / "0", device, epochs=4)
     second = replace(first, cell=replace(first.cell, seed=1), folder=tmp_path / "1")

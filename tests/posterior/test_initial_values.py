@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyro_vbd as vbd
-from pyro_vbd.posterior.initial_values import prior_centre, small_random
+from pyro_vbd.posterior.initial_values import prior_centre, small_random, weight_posterior
 
 
 def site(fn, **infer):
@@ -38,6 +38,14 @@ def test_the_centre_lies_inside_the_support(fn):
 def test_a_given_start_is_taken():
     start = torch.full((5,), 0.25)
     assert torch.equal(prior_centre(site(dist.HalfCauchy(torch.ones(5)), init=start)), start)
+
+
+def test_a_shared_alpha_starts_at_the_log_variance_that_is_asked_for():
+    """Only weights with rates of their own would start as removed."""
+    node = site(dist.Normal(torch.zeros(20, 30), 1.0), init=0.1 * torch.randn(20, 30))
+    start = weight_posterior("w", node, "layer", -8.0).log_alpha
+    assert start.item() == pytest.approx(-8.0 - node["infer"]["init"].square().mean().log().item(), rel=1e-5)
+    assert weight_posterior("w", node, "weight", -8.0).log_var.max() < -8.0
 
 
 @pytest.mark.parametrize(("on", "power"), [("variance", 1.0), ("scale", 0.5), ("precision", -1.0)])
