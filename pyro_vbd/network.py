@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
-from pyro_vbd.parameters import announced, unique_label
+from pyro_vbd.parameters import OwnedParameters, announced, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import is_input_first
 from pyro_vbd.selection import Where, select
@@ -42,8 +43,14 @@ class StochasticNetwork(nn.Module):
         swapped = {f"{path}.weight".lstrip(".") for path, module in self.net.named_modules() if is_input_first(module)}
         self.priors = {n: p.input_first() if n in swapped else p for n, p in select(self.net, prior, where).items()}
         self.name, self._label = name, unique_label(name or "network")
-        for weight in self.priors:
-            self.net.get_parameter(weight).requires_grad_(False)
+        #: Logarithms of the hyperparameters that are learned, by their site with "/" for ".".
+        self.log_hyperparameters = nn.ParameterDict()
+        self._learned_sites: dict[str, str] = {}  # site to key
+        for parameter, weight in ((n, self.net.get_parameter(n)) for n in self.priors):
+            weight.requires_grad_(False)
+            for site, start in self.priors[parameter].learned(self.site(parameter)).items():
+                self._learned_sites[site] = key = site.replace(".", "/")
+                self.log_hyperparameters[key] = nn.Parameter(weight.detach().new_tensor(math.log(start)))
         #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these.
         self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
@@ -55,12 +62,17 @@ class StochasticNetwork(nn.Module):
         """The site name of a parameter of the network."""
         return f"{self.name}.{parameter}" if self.name else parameter
 
+    def learned(self) -> dict[str, Tensor]:
+        """The present values of the hyperparameters that are :class:`~pyro_vbd.priors.Learned`, by site."""
+        return {site: self.log_hyperparameters[key].detach().exp() for site, key in self._learned_sites.items()}
+
     def prototype(self) -> dict[str, Tensor]:
         """State the priors of all Bayesian weights, and return the weights by parameter name; the network does not run."""
-        return {
-            parameter: prior.sample(self.site(parameter), self.net.get_parameter(parameter).detach())
-            for parameter, prior in self.priors.items()
-        }
+        with OwnedParameters(self._label, {s: self.log_hyperparameters[key] for s, key in self._learned_sites.items()}):
+            return {
+                parameter: prior.sample(self.site(parameter), self.net.get_parameter(parameter).detach())
+                for parameter, prior in self.priors.items()
+            }
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """The network's output under one draw of its weights.

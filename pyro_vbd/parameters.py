@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,15 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-__all__ = ["LocalParameters", "SampleTrace", "announce", "announced", "captured_parameters", "unique_label"]
+__all__ = [
+    "LocalParameters",
+    "OwnedParameters",
+    "SampleTrace",
+    "announce",
+    "announced",
+    "captured_parameters",
+    "unique_label",
+]
 
 _numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
@@ -97,6 +105,24 @@ class LocalParameters(Messenger):
         if pyro.settings.get("module_local_params") and isinstance(bare, nn.Parameter):
             _name_for_svi(msg["name"], bare)
             msg["value"], msg["done"] = _view(bare), True
+
+
+class OwnedParameters(Messenger):
+    """Answers ``pyro.param`` statements of given names from the parameters of a module, so that no store keeps them.
+
+    Args:
+        label: prefix of the names that they are announced by, unique in the process.
+        logarithms: of their values, which are positive; by name.
+    """
+
+    def __init__(self, label: str, logarithms: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._label, self._logarithms = label, logarithms
+
+    def _pyro_param(self, msg: Any) -> None:
+        if msg["name"] in self._logarithms:
+            msg["value"] = announce(f"{self._label}.{msg['name']}", self._logarithms[msg["name"]]).exp()
+            msg["done"] = msg["stop"] = True  # those around have heard of it
 
 
 class _Capture(TraceMessenger):

@@ -18,7 +18,9 @@ __all__ = ["Hyperparameter", "Learned", "check_hyperparameter", "check_number", 
 
 @dataclass(frozen=True)
 class Learned:
-    """A positive hyperparameter that is learned with the weights, as ``pyro.param``.
+    """A positive hyperparameter that is learned with the weights: a parameter of the network that is lifted.
+
+    Where a prior is stated without one, by its ``sample``, it is a ``pyro.param``.
 
     Args:
         init: where it starts.

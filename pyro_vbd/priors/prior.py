@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_vbd.distributions import CentredNormal
-from pyro_vbd.priors.hyperparameter import Hyperparameter, check_hyperparameter, state_hyperparameter
+from pyro_vbd.priors.hyperparameter import Hyperparameter, Learned, check_hyperparameter, state_hyperparameter
 from pyro_vbd.priors.sharing import shared_shape
 
 __all__ = ["POWERS", "HierarchicalPrior", "Prior"]
@@ -46,6 +46,10 @@ class Prior(ABC):
         Returns:
             The weight, of shape ``init.shape`` (with leading dimensions under a plate).
         """
+
+    def learned(self, name: str) -> dict[str, float]:
+        """Where the :class:`Learned` hyperparameters of the weight ``name`` start, by their site."""
+        return {}
 
     def input_first(self) -> Prior:
         """The same prior for a weight whose input dimension stands before its output dimension."""
@@ -116,6 +120,11 @@ class HierarchicalPrior(Prior):
         if shape != init.shape:
             variance = variance.expand(variance.shape[: variance.dim() - init.dim()] + init.shape)
         return pyro.sample(name, CentredNormal(variance).to_event(init.dim()), infer={"init": init})  # type: ignore[arg-type]
+
+    def learned(self, name: str) -> dict[str, float]:
+        """See :meth:`Prior.learned`."""
+        values = {**self.hyperparameters, "global_scale": self.global_scale}
+        return {f"{name}.{k}": value.init for k, value in values.items() if isinstance(value, Learned)}
 
     @staticmethod
     def _value(name: str, argument: str, value: Hyperparameter, init: Tensor) -> Tensor:

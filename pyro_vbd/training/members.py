@@ -79,7 +79,7 @@ def fit_members(
 
     Args:
         models: K static Pyro models of one structure, no two with a parameter in common (a ``pyro.param`` of one name is
-            one for all, and a ``Learned`` hyperparameter is such).
+            one for all).
         guides: a guide for each.
         lr: learning rate, or one for each member.
         optimizer: makes a member's optimizer, a ``torch.optim.Adam`` without weight decay or amsgrad.

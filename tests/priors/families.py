@@ -417,7 +417,7 @@ class FamilyTests:
         """Of a learned hyperparameter, or the median of an inferred one."""
         if site in (median := guide.median()):
             return median[site].item()
-        return pyro.param(site).item() if site in pyro.get_param_store() else 0.0
+        return guide.model.network.learned()[site].item()
 
     @staticmethod
     def fit(model, guide):

@@ -95,8 +95,41 @@ def test_under_a_plate_of_draws_each_has_its_own():
 
 def test_two_weights_have_hyperparameters_of_their_own():
     net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
-    vbd.VBDGuide(vbd.lift(net, Laplace(Learned(0.5))))
-    assert set(pyro.get_param_store()) == {"0.weight.scale", "1.weight.scale"}
+    lifted = vbd.lift(net, Laplace(Learned(0.5)))
+    vbd.VBDGuide(lifted)
+    assert lifted.learned() == pytest.approx({"0.weight.scale": 0.5, "1.weight.scale": 0.5})
+    assert not pyro.get_param_store()
+
+
+def test_two_models_have_hyperparameters_of_their_own_which_their_state_holds(device):
+    """And Pyro's store, which another model or process would find or miss them in, has none."""
+    x = torch.randn(20, 3)
+    kls = []
+    for start in (0.5, 2.0):
+        model = vbd.Regressor(torch.nn.Linear(3, 1), Laplace(Learned(start)), num_data=20)
+        guide = vbd.VBDGuide(model)
+        assert model.network.learned()["weight.scale"].item() == pytest.approx(start)
+        vbd.fit(model, guide, [(x, x[:, 0])], epochs=3, lr=0.05, progress=False)
+        kls.append((model, guide, vbd.VBD_ELBO().terms(model, guide, x, x[:, 0]).kl.item()))
+    assert not pyro.get_param_store()
+    for model, guide, kl in kls:
+        assert vbd.VBD_ELBO().terms(model, guide, x, x[:, 0]).kl.item() == kl
+        new = vbd.Regressor(torch.nn.Linear(3, 1), Laplace(Learned(1.0)), num_data=20)
+        copied = vbd.VBDGuide(new)
+        new.load_state_dict(model.state_dict())
+        copied.load_state_dict(guide.state_dict())
+        assert vbd.VBD_ELBO().terms(new, copied, x, x[:, 0]).kl.item() == kl
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_svi_trains_them(local):
+    x = torch.randn(20, 3)
+    model = vbd.Regressor(torch.nn.Linear(3, 1), Laplace(Learned(0.5)), num_data=20)
+    guide = vbd.VBDGuide(model)
+    with pyro.settings.context(module_local_params=local):
+        svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), vbd.VBD_ELBO())
+        svi.step(x, x[:, 0])
+    assert abs(model.network.learned()["weight.scale"].log() - math.log(0.5)) > 0.04
 
 
 @pytest.mark.parametrize("start", [0.2, 5.0])
@@ -123,7 +156,7 @@ def test_checkpoint_and_resume_hold_the_learned_ones(tmp_path):
         guide = vbd.VBDGuide(model, scale_posterior="lognormal")
         data = [(torch.ones(20, 3), torch.ones(20, 2))]
         vbd.fit(model, guide, data, epochs=epochs, checkpoint=tmp_path / f"run-{epochs > 2}", progress=False)
-        return pyro.param("weight.df").item()
+        return model.network.learned()["weight.df"].item()
 
     whole = run(4)
     first = run(2)

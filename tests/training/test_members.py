@@ -322,10 +322,24 @@ def test_models_and_guides_come_in_pairs():
         vbd.fit_members(2 * models[:1], 2 * guides[:1], [data()], epochs=1, progress=False)
 
 
-def test_a_learned_hyperparameter_would_be_one_for_all():
-    pairs = members(2, lambda: nn.Linear(X, CLASSES), lambda k: vbd.priors.Horseshoe(vbd.priors.Learned(0.5)))
+def test_each_learns_its_own_hyperparameter():
+    models, guides = members(2, lambda: nn.Linear(X, CLASSES), lambda k: vbd.priors.Horseshoe(vbd.priors.Learned(0.5)))
+    vbd.fit_members(models, guides, [data()], epochs=3, lr=[1e-3, 1e-2], progress=False)
+    values = [model.network.learned()["weight.scale"].item() for model in models]
+    assert len({0.5, *values}) == 3
+
+
+def test_a_parameter_of_one_name_would_be_one_for_all():
+    prior = vbd.priors.Laplace(vbd.priors.Learned(0.5))  # stated without a network, it is Pyro's
+
+    def model(x, y):
+        logits = x @ prior.sample("w", torch.zeros(X, CLASSES))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Categorical(logits=logits), obs=y)
+
+    guides = [vbd.VBDGuide(model) for _ in range(2)]
     with pytest.raises(ValueError, match=r"members share a tensor of shape \(\) .* a name of its own"):
-        vbd.fit_members(*pairs, [data()], epochs=1, progress=False)
+        vbd.fit_members([model, model], guides, [data()], epochs=1, progress=False)
 
 
 def test_several_processes_are_refused(monkeypatch):
