@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
+from pyro_vbd.inputs import is_packed
 from pyro_vbd.parameters import OwnedParameters, announced, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import is_input_first
@@ -90,7 +90,7 @@ class StochasticNetwork(nn.Module):
         """The output, and how many dimensions it has in front of the network's own; see :meth:`forward`."""
         _outside_data_plate()
         if self.inputs_seen is None:
-            self.inputs_seen = tree_map(_shape_of, (tuple(inputs), dict(kwargs)), is_leaf=_is_packed)
+            self.inputs_seen = tree_map(_shape_of, (tuple(inputs), dict(kwargs)), is_leaf=is_packed)
         weights = self.prototype()
         rest = announced(self._label, self.net)
         # a weight that a handler holds at one value has none of the dimensions that the others have
@@ -150,13 +150,9 @@ def _other_names(net: nn.Module) -> dict[str, list[str]]:
     return {first: others for first, *others in names.values() if others}
 
 
-def _is_packed(value: Any) -> bool:
-    return isinstance(value, PackedSequence)
-
-
 def _shape_of(value: Any) -> Any:
     """A tensor of the same shape without its numbers; anything else as it is."""
-    if _is_packed(value):  # a tuple that wants its lengths on the CPU
+    if is_packed(value):  # a tuple that wants its lengths on the CPU
         return value._replace(data=_shape_of(value.data))
     return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
 

@@ -88,7 +88,7 @@ def _check_latents(model_trace: poutine.Trace, guide_trace: poutine.Trace) -> No
     if unknown := sorted(set(theirs) - set(ours)):
         raise ValueError(
             f"the model has the latents {unknown}, which the guide does not know: construct VBDGuide(model, *inputs) with "
-            "example inputs, so that it meets them"
+            "example inputs, so that it meets them, or pass the targets, where these are what is to be observed"
         )
     for name, site in ours.items():
         if name not in theirs and not site["infer"].get("is_auxiliary"):

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pyro_vbd.inputs import is_packed, is_several
+
 __all__ = ["brought", "common_device", "moved", "placed"]
 
 
@@ -36,10 +38,11 @@ def moved(data: Iterable[Any], *parts: Any, device: Any = None) -> Iterator[tupl
     """Batches as tuples of positional arguments, all of them on ``device``; without one brought to where the parts are."""
     home = common_device(*parts)
     for batch in data:
-        batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+        batch = tuple(batch) if is_several(batch) else (batch,)
         yield brought(batch, home) if device is None else placed(batch, device)
 
 
 def placed(values: Any, device: Any) -> Any:
     """A structure with all its tensors on ``device``."""
-    return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, values)
+    # a packed sequence leaves its lengths on the CPU
+    return tree_map(lambda v: v.to(device) if isinstance(v, Tensor) or is_packed(v) else v, values, is_leaf=is_packed)

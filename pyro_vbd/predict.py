@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
 from pyro_vbd.draws.targets import TargetDraws, is_of_classes
+from pyro_vbd.inputs import is_packed, is_several
 from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import brought, common_device
 
@@ -120,7 +121,8 @@ def predict(
     Args:
         model: a Pyro model that takes the inputs alone (``y=None``) and then draws the targets.
         guide: its posterior.
-        x: inputs, a tensor of shape ``(N, ...)``, or a tuple or dict of them as the model takes; or a DataLoader (or a
+        x: inputs, a tensor of shape ``(N, ...)`` or a packed sequence, or a tuple or dict of them as the model takes; or a
+            DataLoader (or a
             list of batches), of whose batches the first part is the input. Each batch is
             moved to the device of model and guide.
         num_samples: S >= 1.
@@ -162,13 +164,17 @@ def _lengths(x: Any) -> set[int]:
 
 def _count(x: Any, batch_size: int) -> int | None:
     """How many batches there are, where that can be told beforehand."""
+    if is_packed(x):
+        return 1
     if isinstance(x, Tensor | tuple | Mapping):
         return -(-max(_lengths(x), default=0) // batch_size)
     return len(x) if isinstance(x, Sized) else None
 
 
 def _batches(x: Any, batch_size: int) -> Iterator[Any]:
-    if isinstance(x, Tensor | tuple | Mapping):
+    if is_packed(x):
+        yield x
+    elif isinstance(x, Tensor | tuple | Mapping):
         sizes = _lengths(x)
         if len(sizes) != 1:
             raise ValueError(f"the inputs hold tensors of lengths {sorted(sizes)}: use one length, the number of data")
@@ -176,6 +182,6 @@ def _batches(x: Any, batch_size: int) -> Iterator[Any]:
             yield tree_map(lambda leaf: leaf[start : start + batch_size], x)  # noqa: B023  (used at once)
     elif isinstance(x, Iterable):
         for batch in x:
-            yield batch[0] if isinstance(batch, tuple | list) else batch
+            yield batch[0] if is_several(batch) else batch
     else:
         raise ValueError(f"x is a {type(x).__name__}: pass a tensor, a tuple or dict of tensors, or a DataLoader")

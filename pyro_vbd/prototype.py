@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import pyro
 import pyro.poutine as poutine
 import torch
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 from pyro_vbd.distributions import tensors
 from pyro_vbd.random_state import forked_random_state
+from pyro_vbd.target_checks import held_out_data
 
 __all__ = ["latent_sites", "observed_sites", "run_with", "sample_sites", "typical_value", "untouched"]
 
@@ -81,13 +83,21 @@ def run_with(
     args: Any,
     kwargs: Any,
     leaves: dict[str, Tensor] | None = None,
+    *,
+    held_out: bool = False,
 ) -> poutine.Trace:
     """Trace a model with its latents at ``values``, and at typical values where none is given.
 
     It runs with gradients (in inference mode too), without validation, and unseen by the handlers around it. Where
-    ``leaves`` is a dict, each latent is a leaf of the autograd graph and is put into it.
+    ``leaves`` is a dict, each latent is a leaf of the autograd graph and is put into it. The arguments may be
+    ``held_out`` data: then what they hold is checked as in training, but not how many they are.
     """
-    with poutine.block(), pyro.validation_enabled(False), torch.inference_mode(False), torch.enable_grad():
+    with ExitStack() as stack:
+        stack.enter_context(poutine.block())
+        stack.enter_context(pyro.validation_enabled(held_out and is_validation_enabled()))
+        stack.enter_context(held_out_data() if held_out else nullcontext())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
         values, args, kwargs = tree_map(_known_to_autograd, (dict(values), args, kwargs))
         # trace outside, so that plates have broadcast a site before its value is chosen
         return poutine.trace(_Fixed(values, leaves)(model)).get_trace(*args, **kwargs)

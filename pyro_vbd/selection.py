@@ -62,7 +62,8 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
         net: any module.
         prior: one prior, or a dict of patterns to priors of which the first that matches counts.
         where: a pattern (or several) of parameter names, or of module names, whose weights are then meant; a module type
-            (or a tuple), whose weights are meant; a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight`.
+            (or a tuple), whose weights are meant; a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight`
+            for what is not frozen (``requires_grad``).
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.
@@ -92,7 +93,8 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
         unused.discard(match)
     if not selected:
         names = [name for name, _, _ in _owned(net)]
-        raise ValueError(f"where={where!r} selects no weight of {type(net).__name__}: its parameters are {names}")
+        frozen = " (weights that are frozen are selected by name alone)" if where is None else ""
+        raise ValueError(f"where={where!r} selects no weight of {type(net).__name__}{frozen}: its parameters are {names}")
     if unused:
         raise ValueError(
             f"the prior for {sorted(unused)} matches no selected weight of {sorted(selected)}: mend the pattern"
@@ -122,7 +124,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _predicate(where: Where) -> Predicate:
     if where is None:
-        return is_weight
+        return lambda name, parameter, owner: parameter.requires_grad and is_weight(name, parameter, owner)
     if patterns := _patterns(where):
         return _by_pattern(patterns)
     if isinstance(where, type) and issubclass(where, nn.Module):

@@ -8,16 +8,17 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
 
+from pyro_vbd.inputs import arguments
 from pyro_vbd.likelihoods import GaussianLikelihood, bernoulli, categorical
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.selection import Where
-from pyro_vbd.target_checks import binary_targets, check_inputs, check_shape, check_targets, class_targets
+from pyro_vbd.target_checks import binary_targets, check_inputs, check_shape, check_size, check_targets, class_targets
 
 __all__ = ["Classifier", "Regressor", "SupervisedModel"]
 
@@ -56,22 +57,22 @@ class SupervisedModel(nn.Module, ABC):
         """Draw the weights, run the network on ``x``, and observe ``y`` (or draw it, where it is None).
 
         Args:
-            x: the network's input, a tensor of shape ``(B, ...)``; or a tuple of its positional or a dict of its keyword
-                inputs.
+            x: the network's input, a tensor of shape ``(B, ...)`` or a packed sequence; or a tuple of its positional or a
+                dict of its keyword inputs.
             y: targets, of shape ``(B, ...)``.
 
         Returns:
             ``y``, or a draw of it.
 
         Raises:
-            ValueError: for an empty batch, one larger than ``num_data``, inputs that are not finite, or targets that do
-                not fit the outputs. Values are looked at only while Pyro's validation is on, as it is by default.
+            ValueError: for an empty batch, one for training that is larger than ``num_data``, inputs that are not finite,
+                or targets that do not fit the outputs. Values are looked at only while Pyro's validation is on, as it is
+                by default.
         """
-        for value in tree_leaves(x):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                check_inputs(value)
-        inputs = x if isinstance(x, tuple | list) else () if isinstance(x, Mapping) else (x,)
-        outputs, lead = self.network.run(inputs, x if isinstance(x, Mapping) else {})
+        check_inputs(x)
+        outputs, lead = self.network.run(*arguments(x))
+        if torch.is_autocast_enabled(outputs.device.type):
+            outputs = outputs.float()  # a sum over data of half precision has two or three digits
         if self._likelihood is None:
             fn, y = self.default_likelihood(outputs, y, lead)
         else:
@@ -85,12 +86,7 @@ class SupervisedModel(nn.Module, ABC):
         if y is not None:
             check_shape(y, fn.shape()[lead:])
         batch = fn.batch_shape[-1]
-        if batch == 0:
-            raise ValueError("the batch is empty: its log-likelihood would be 0; pass at least one datum")
-        if y is not None and batch > self.num_data:
-            raise ValueError(
-                f"the batch holds {batch} data, but num_data={self.num_data}: pass the size of the whole data set"
-            )
+        check_size(batch, self.num_data if y is not None else None)
         with pyro.plate("data", max(self.num_data, batch), subsample=outputs.new_empty(batch)):
             return pyro.sample("y", fn, obs=y)
 

@@ -1,24 +1,67 @@
-"""What inputs and targets of a supervised model must be, checked before a wrong one can give a plausible number."""
+"""What the data of a supervised model must be, checked before wrong ones can give a plausible number."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.value_checks import check_values
 
-__all__ = ["binary_targets", "check_inputs", "check_shape", "check_targets", "class_targets"]
+__all__ = [
+    "binary_targets",
+    "check_inputs",
+    "check_shape",
+    "check_size",
+    "check_targets",
+    "class_targets",
+    "held_out_data",
+]
 
 
-def check_inputs(x: Tensor) -> None:
+_held_out: ContextVar[bool] = ContextVar("held_out", default=False)
+
+
+@contextmanager
+def held_out_data() -> Iterator[None]:
+    """Inside the context the data are not trained on, and may be more than those that are."""
+    token = _held_out.set(True)
+    try:
+        yield
+    finally:
+        _held_out.reset(token)
+
+
+def check_size(batch: int, num_data: int | None) -> None:
+    """Refuse a batch without data, and one for training that is larger than the whole training set (None: unknown).
+
+    Raises:
+        ValueError: for either.
+    """
+    if batch == 0:
+        raise ValueError("the batch is empty: its log-likelihood would be 0; pass at least one datum")
+    if num_data is not None and batch > num_data and not _held_out.get():
+        raise ValueError(f"the batch holds {batch} data, but num_data={num_data}: pass the size of the whole data set")
+
+
+def check_inputs(x: Any) -> None:
     """Refuse inputs of which one is NaN or infinite.
+
+    Args:
+        x: a tensor, or a structure of them.
 
     Raises:
         ValueError: if one is; in a compiled step, before the graph runs.
     """
-    check_values(_check_finite_inputs, x)
+    for value in tree_leaves(x):
+        if isinstance(value, Tensor) and value.is_floating_point():
+            check_values(_check_finite_inputs, value)
 
 
 def _check_finite_inputs(x: Tensor) -> None:

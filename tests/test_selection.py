@@ -100,6 +100,17 @@ def test_first_matching_prior_counts_and_the_rest_is_not_bayesian():
     assert select(Net(), {"matrix": B, "*": A}) == {name: B if name == "matrix" else A for name in select(Net(), A)}
 
 
+def test_frozen_weights_are_selected_by_name_alone():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    net[0].requires_grad_(False)
+    assert list(select(net, A)) == ["1.weight"]
+    assert list(select(net, A, where="0")) == ["0.weight"]
+    assert list(select(net, A, where=nn.Linear)) == ["0.weight", "1.weight"]
+    net.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"selects no weight of Sequential \(weights that are frozen are selected by name"):
+        select(net, A)
+
+
 def test_tied_weights_are_selected_once():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight

@@ -266,6 +266,19 @@ def test_inputs_may_ask_for_a_gradient():
     assert x.grad.ne(0).all()
 
 
+def test_under_autocast_data_are_summed_in_single_precision(device):
+    """Their sum would have two digits in half precision."""
+    model, y = vbd.Classifier(nn.Linear(3, 4), PRIOR, 4096), torch.arange(4096, device=device) % 4
+    guide, x = vbd.VBDGuide(model), torch.randn(4096, 3, device=device)
+    found = []
+    for enabled in (False, True):
+        pyro.set_rng_seed(0)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=enabled):
+            found.append(vbd.VBD_ELBO().terms(model, guide, x, y).log_likelihood)
+    assert found[1].dtype == torch.float32
+    assert found[1].item() == pytest.approx(found[0].item(), rel=5e-4)
+
+
 def test_batch_larger_than_the_data_set_is_refused():
     with pytest.raises(ValueError, match="the batch holds 9 data, but num_data=8: pass the size of the whole data set"):
         classifier()(torch.randn(9, 3), torch.zeros(9).long())

@@ -70,3 +70,37 @@ def test_values_are_not_looked_at_without_validation():
     with pyro.validation_enabled(False):
         clipped()(torch.full((8, 3), math.inf))
         classifier()(torch.randn(8, 3), torch.full((8,), 9))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (lambda: torch.randn(8, 3), lambda: torch.full((8,), 4), "labels lie between 4 and 4"),
+        (lambda: torch.full((8, 3), math.nan), lambda: torch.zeros(8).long(), "inputs hold 24 values"),
+    ],
+)
+@pytest.mark.parametrize("look", [vbd.negative_log_likelihood, vbd.sweep])
+def test_held_out_data_are_checked_as_those_for_training_are(look, x, y, message):
+    model = classifier()
+    guide = vbd.VBDGuide(model)
+    with pytest.raises(ValueError, match=message):
+        look(model, guide, [(x(), y())])
+    with pytest.raises(ValueError, match=message):
+        vbd.fit(
+            model, guide, [(torch.randn(8, 3), torch.zeros(8).long())], validation=[(x(), y())], epochs=1, progress=False
+        )
+
+
+def test_inputs_of_predictions_are_checked():
+    model = regressor()
+    with pytest.raises(ValueError, match="inputs hold 6 values"):
+        vbd.predict(model, vbd.VBDGuide(model), torch.full((2, 3), math.inf), num_samples=2)
+
+
+def test_held_out_data_may_be_more_than_the_training_set():
+    model = classifier()
+    guide, data = vbd.VBDGuide(model), [(torch.randn(9, 3), torch.zeros(9).long())]
+    assert vbd.negative_log_likelihood(model, guide, data) > 0
+    assert 0 <= vbd.sweep(model, guide, data, [3.0]).full_error <= 1
+    with pytest.raises(ValueError, match="the batch holds 9 data, but num_data=8"):
+        vbd.fit(model, guide, data, epochs=1, progress=False)

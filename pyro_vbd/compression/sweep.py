@@ -111,7 +111,7 @@ def point_error(model: Callable[..., Any], values: dict[str, Tensor], data: Iter
     total, count = 0.0, 0
     with in_mode(model, False), poutine.block():
         for batch in moved(data, model, values):
-            observed = list(observed_sites(run_with(values, model, batch, {})).values())
+            observed = list(observed_sites(run_with(values, model, batch, {}, held_out=True)).values())
             if len(observed) != 1:
                 raise ValueError(f"the model observes {len(observed)} sites, and an error is of one: pass x and y of it")
             fn, y = base_distribution(observed[0]["fn"]), observed[0]["value"]

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.draws.plate import DrawPlate, Traces
 from pyro_vbd.prototype import latent_sites
+from pyro_vbd.target_checks import check_inputs
 
 __all__ = ["TargetDraws", "is_of_classes"]
 
@@ -42,7 +43,11 @@ class TargetDraws:
         """The univariate distributions of the targets, with the number of draws in each: 1, and then several.
 
         Where there are several, they stand in front: the mean, say, reshapes to ``(draws, *shape of the first's mean)``.
+
+        Raises:
+            ValueError: for inputs that are not finite, while Pyro's validation is on, or targets that are not clear.
         """
+        check_inputs(x)
         with _unseen():
             draw = poutine.trace(self._guide).get_trace(x)
             single = draw, poutine.trace(poutine.replay(self._model, trace=draw)).get_trace(x)

@@ -29,7 +29,7 @@ def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: It
         data: batches, as tuples of the model's positional arguments, brought to where model and guide are.
 
     Raises:
-        ValueError: if there are no data.
+        ValueError: if there are no data, or (while Pyro's validation is on) inputs or targets that the model refuses.
     """
     total, count = summed_negative_log_likelihood(model, guide, data)
     if not count:
@@ -45,7 +45,7 @@ def summed_negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, d
     with in_mode(model, False), in_mode(guide, False), poutine.block():
         for batch in moved(data, model, guide):
             medians = guide.median(*batch) if medians is None else medians
-            for site in observed_sites(run_with(medians, model, batch, {})).values():
+            for site in observed_sites(run_with(medians, model, batch, {}, held_out=True)).values():
                 log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
                 total -= float(log_prob.sum())
                 count += _count(site, log_prob.shape)

@@ -41,7 +41,8 @@ class Fit:
     guide: VBDGuide
     elbo: VBD_ELBO
     optimizer: Optimizer
-    #: One record per epoch: loss, log_likelihood and kl (nats per datum), kl_weight, lr, seconds; callbacks add to it.
+    #: One record per epoch: loss, log_likelihood and kl (nats per datum; of all where a model has no ``num_data``),
+    #: kl_weight, lr, seconds; callbacks add to it.
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch: int = 0
     step: int = 0

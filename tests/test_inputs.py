@@ -1,0 +1,52 @@
+"""A packed sequence is one input, although a tuple."""
+
+import pyro
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_sequence
+from torch.testing import assert_close
+
+import pyro_vbd as vbd
+from pyro_vbd.inputs import arguments
+from pyro_vbd.placement import brought
+
+
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.LSTM(4, 6), nn.Linear(6, 2)
+
+    def forward(self, words):
+        return self.head(self.layer(words)[1][0][-1])
+
+
+def test_arguments():
+    x = torch.zeros(2)
+    assert arguments(x) == ((x,), {})
+    assert arguments([x, 3]) == ((x, 3), {})
+    assert arguments({"x": x}) == ((), {"x": x})
+    packed = pack_sequence([x])
+    assert arguments(packed) == ((packed,), {})
+    assert arguments((packed, x)) == ((packed, x), {})
+
+
+def test_packed_sequences_through_training_and_prediction(device):
+    words = pack_sequence([torch.randn(n, 4) for n in (5, 3, 2)])
+    y = torch.tensor([0, 1, 1])
+    model = vbd.Classifier(Reader(), vbd.priors.GaussianUniform(), num_data=3)
+    guide = vbd.VBDGuide(model)
+    run = vbd.fit(model, guide, [(words, y)], epochs=2, validation=[(words, y)], progress=False)
+    in_a_tuple = vbd.negative_log_likelihood(model, guide, [((words,), y)])
+    assert vbd.negative_log_likelihood(model, guide, [(words, y)]) == in_a_tuple
+    assert len(run.history) == 2
+    assert vbd.sweep(model, guide, [(words, y)], [3.0]).full_error in {0.0, 1 / 3, 2 / 3, 1.0}
+    for x in (words, [words], [(words, y)]):
+        pyro.set_rng_seed(0)
+        probs = vbd.predict(model, guide, x, num_samples=4).probs
+        assert_close(probs.sum(-1), torch.ones(3))
+
+
+def test_a_packed_sequence_is_brought_with_its_lengths_left_on_the_cpu():
+    found = brought({"x": pack_sequence([torch.randn(3, 4)])}, torch.device("meta"))["x"]
+    assert found.data.device.type == "meta"
+    assert found.batch_sizes.device.type == "cpu"
