@@ -18,7 +18,15 @@ from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.selection import Where
-from pyro_vbd.target_checks import binary_targets, check_inputs, check_shape, check_size, check_targets, class_targets
+from pyro_vbd.target_checks import (
+    binary_targets,
+    check_data_dimension,
+    check_inputs,
+    check_shape,
+    check_size,
+    check_targets,
+    class_targets,
+)
 
 __all__ = ["Classifier", "Regressor", "SupervisedModel"]
 
@@ -65,9 +73,9 @@ class SupervisedModel(nn.Module, ABC):
             ``y``, or a draw of it.
 
         Raises:
-            ValueError: for an empty batch, one for training that is larger than ``num_data``, inputs that are not finite,
-                or targets that do not fit the outputs. Values are looked at only while Pyro's validation is on, as it is
-                by default.
+            ValueError: for an empty batch, one for training that is larger than ``num_data``, inputs that are one datum
+                without a dimension of data or not finite, or targets that do not fit the outputs. Values are looked at
+                only while Pyro's validation is on, as it is by default.
         """
         check_inputs(x)
         outputs, lead = self.network.run(*arguments(x))
@@ -86,6 +94,7 @@ class SupervisedModel(nn.Module, ABC):
         if y is not None:
             check_shape(y, fn.shape()[lead:])
         batch = fn.batch_shape[-1]
+        check_data_dimension(x, batch)
         check_size(batch, self.num_data if y is not None else None)
         with pyro.plate("data", max(self.num_data, batch), subsample=outputs.new_empty(batch)):
             return pyro.sample("y", fn, obs=y)

@@ -16,6 +16,7 @@ from pyro_vbd.value_checks import check_values
 
 __all__ = [
     "binary_targets",
+    "check_data_dimension",
     "check_inputs",
     "check_shape",
     "check_size",
@@ -48,6 +49,18 @@ def check_size(batch: int, num_data: int | None) -> None:
         raise ValueError("the batch is empty: its log-likelihood would be 0; pass at least one datum")
     if num_data is not None and batch > num_data and not _held_out.get():
         raise ValueError(f"the batch holds {batch} data, but num_data={num_data}: pass the size of the whole data set")
+
+
+def check_data_dimension(x: Any, count: int) -> None:
+    """Refuse a vector for which the network has outputs of another length: one datum, whose outputs would pass for data.
+
+    Raises:
+        ValueError: for such.
+    """
+    if isinstance(x, Tensor) and x.dim() == 1 and len(x) != count:
+        raise ValueError(
+            f"inputs of shape {tuple(x.shape)} have outputs for {count} data: put a dimension of data in front (x[None])"
+        )
 
 
 def check_inputs(x: Any) -> None:

@@ -104,3 +104,12 @@ def test_held_out_data_may_be_more_than_the_training_set():
     assert 0 <= vbd.sweep(model, guide, data, [3.0]).full_error <= 1
     with pytest.raises(ValueError, match="the batch holds 9 data, but num_data=8"):
         vbd.fit(model, guide, data, epochs=1, progress=False)
+
+
+def test_one_datum_without_a_dimension_of_data_is_refused():
+    """Its three logits would be a yes or no of each of three data."""
+    model, x = vbd.Classifier(nn.Linear(4, 3), PRIOR, 8), torch.randn(4)
+    with pytest.raises(ValueError, match=r"shape \(4,\) have outputs for 3 data: put a dimension of data in front"):
+        vbd.predict(model, vbd.VBDGuide(model), x, num_samples=2)
+    ages = vbd.Regressor(nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 1)), PRIOR, 8)
+    assert ages(x).shape == (4, 1)  # a vector of data is one
