@@ -3,8 +3,10 @@ import copy
 import pyro
 import pytest
 import torch
+from torch import nn
 
 import pyro_vbd as vbd
+from tests.compiling.test_compiled_elbo import batch, check, loss_of, mlp
 from tests.compression.pruned import trained
 from tests.digits import pair
 
@@ -54,7 +56,15 @@ def test_training_goes_on_inside_the_mask_alone(device):
         assert guide.median()[site][mask == 0].eq(0).all()
 
 
-@pytest.mark.parametrize("alpha", ["unit", 0.5])
+FORMS = ["weight", "unit", "layer", 0.5]
+
+
+def every_other(guide):
+    """Masks that remove half of each weight."""
+    return {site: (torch.arange(v.numel()).view_as(v) % 2).to(v) for site, v in guide.log_alpha().items()}
+
+
+@pytest.mark.parametrize("alpha", FORMS)
 def test_other_forms_of_the_posterior(alpha):
     model, _ = pair(20)
     guide = vbd.VBDGuide(model, alpha=alpha)
@@ -66,6 +76,46 @@ def test_other_forms_of_the_posterior(alpha):
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in guide.parameters())
+
+
+@pytest.mark.parametrize("alpha", FORMS)
+def test_removed_weights_count_as_removed_at_every_alpha(alpha):
+    model, _ = pair(20)
+    guide = vbd.VBDGuide(model, alpha=alpha)
+    kept = every_other(guide)
+    vbd.restrict(guide, kept)
+    assert vbd.sparsity(guide, 1e6) == 0.5
+    assert all(torch.equal(mask, kept[site]) for site, mask in vbd.masks(guide, 1e6).items())
+    data = [(torch.randn(20, 64), torch.randint(10, (20,)))]
+    assert vbd.sweep(model, guide, data, [1e6]).points[0].ratio == 2.0
+
+
+@pytest.mark.parametrize("prior", [vbd.priors.GaussianUniform(), vbd.priors.LogUniform()])
+@pytest.mark.parametrize("alpha", ["unit", "layer", 0.5])
+def test_removed_weights_pay_no_kl_whatever_alpha_they_share(alpha, prior):
+    """The KL and its gradient in alpha are those of a weight with the kept ones alone."""
+    terms = {}
+    for width in (6, 3):
+        net = nn.Linear(width, 2)
+        with torch.no_grad():
+            net.weight.copy_(torch.linspace(0.1, 2.0, 6).view(2, 3).repeat_interleave(width // 3, 1))
+        model = vbd.Classifier(net, prior, 20)
+        guide = vbd.VBDGuide(model, alpha=alpha)
+        if width == 6:
+            vbd.restrict(guide, every_other(guide))
+        kl = vbd.VBD_ELBO().terms(model, guide, torch.randn(20, width), torch.arange(20) % 2).kl_by_site["weight"]
+        shared = [p for name, p in guide.named_parameters() if name.endswith("log_alpha")]
+        slopes = torch.autograd.grad(kl, shared) if shared else ()
+        terms[width] = kl.detach(), slopes
+    torch.testing.assert_close(terms[6], terms[3])
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("alpha", FORMS)
+def test_compiled_as_eager(alpha):
+    loss = loss_of(mlp(), alpha=alpha)
+    vbd.restrict(loss.guide, every_other(loss.guide))
+    check(loss, *batch())
 
 
 def test_may_be_done_again(device):
