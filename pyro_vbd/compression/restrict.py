@@ -18,6 +18,8 @@ def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
 
     Removed weights have mean 0, no noise and no gradient, and :func:`~pyro_vbd.masks` goes on removing them. An alpha that
     is shared or fixed is that of the kept ones. Under a prior whose scale is shared they count as zeros of their group.
+    The masks are part of the guide's ``state_dict``: a new guide that loads it is restricted too, and a restricted one
+    refuses a state without them.
 
     Args:
         guide: a posterior with parameters.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from pyro.distributions import Normal
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import kl_divergence, register_kl
 from torch.distributions.utils import lazy_property
 
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
 from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior
 
-__all__ = ["MaskedMultiplicativeNormal", "MaskedPosterior"]
+__all__ = ["MaskedMultiplicativeNormal", "MaskedPosterior", "make_room_for_masks"]
 
 #: log variance of a removed weight: its KL under a scale that follows it is 0, and its noise is nothing.
 _NO_NOISE = -60.0
@@ -70,7 +71,7 @@ class MaskedPosterior(SitePosterior):
         super().__init__(posterior.label)
         self.multiplicative = posterior.multiplicative
         self.loc = posterior.loc
-        if isinstance(getattr(posterior, "log_alpha", None), torch.nn.Parameter):
+        if isinstance(getattr(posterior, "log_alpha", None), nn.Parameter):
             self.log_alpha = posterior.log_alpha
         elif posterior.multiplicative:
             self.register_buffer("log_alpha", posterior.log_alpha)
@@ -88,3 +89,27 @@ class MaskedPosterior(SitePosterior):
         q = self.distribution()
         values: Tensor = q.icdf(probability.reshape(probability.shape + (1,) * q.loc.dim()))
         return values * self.mask
+
+
+def make_room_for_masks(posteriors: nn.ModuleDict, state_dict: Mapping[str, Any], prefix: str) -> None:
+    """Let posteriors be masked where a state that they are about to load has a mask: no mask is lost in silence, or kept.
+
+    Args:
+        posteriors: those of a guide; the parameters stay the same objects.
+        state_dict: the state.
+        prefix: how its keys for ``posteriors`` begin.
+
+    Raises:
+        RuntimeError: if the state is of whole posteriors where these are masked.
+    """
+    whole = []
+    for key, posterior in list(posteriors.items()):
+        mask = state_dict.get(f"{prefix}{key}.mask")
+        if isinstance(posterior, GaussianPosterior) and mask is not None and mask.shape == posterior.loc.shape:
+            posteriors[key] = MaskedPosterior(posterior, torch.ones_like(posterior.loc))
+        elif isinstance(posterior, MaskedPosterior) and mask is None and f"{prefix}{key}.loc" in state_dict:
+            whole.append(posterior.label)
+    if whole:
+        raise RuntimeError(
+            f"the state has no masks of {whole}, which are restricted here: load it into a new guide, and restrict that"
+        )

@@ -8,7 +8,7 @@ from torch import nn
 import pyro_vbd as vbd
 from tests.compiling.test_compiled_elbo import batch, check, loss_of, mlp
 from tests.compression.pruned import trained
-from tests.digits import pair
+from tests.digits import assert_equal, classifier, pair
 
 
 def restricted(device, threshold=1.0):
@@ -138,3 +138,36 @@ def test_masks_that_do_not_fit_are_refused_before_anything_changes():
         with pytest.raises(ValueError, match=message):
             vbd.restrict(guide, {**good, **bad})
     assert "mask" not in str(guide.state_dict().keys())
+
+
+@pytest.mark.parametrize("alpha", FORMS)
+def test_a_saved_one_is_loaded_into_a_new_guide_with_its_masks(alpha):
+    saved = vbd.VBDGuide(classifier(20), alpha=alpha)
+    kept = every_other(saved)
+    del kept["2.weight"]
+    vbd.restrict(saved, kept)
+    new = vbd.VBDGuide(classifier(20), alpha=alpha)
+    parameters = dict(new.named_parameters())
+    nn.ModuleDict({"guide": new}).load_state_dict(nn.ModuleDict({"guide": saved}).state_dict())
+    assert_equal(new.state_dict(), saved.state_dict())
+    assert torch.equal(vbd.masks(new, 1e6)["0.weight"], kept["0.weight"])
+    assert all(parameter is parameters[name] for name, parameter in new.named_parameters())  # those of an optimizer
+    fewer = {site: mask * mask.flip(0) * (torch.arange(64) > 5) for site, mask in kept.items()}
+    vbd.restrict(saved, fewer)
+    new.load_state_dict(saved.state_dict())
+    assert torch.equal(vbd.masks(new, 1e6)["0.weight"], fewer["0.weight"])
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_whole_state_is_refused_by_a_restricted_guide(strict):
+    _, whole = pair(20)
+    _, guide = pair(20)
+    kept = every_other(guide)
+    vbd.restrict(guide, kept)
+    before = {name: value.clone() for name, value in guide.state_dict().items()}
+    with pytest.raises(RuntimeError, match=r"no masks of \[.*0.weight.*2.weight'\], which are restricted here: load it"):
+        guide.load_state_dict(whole.state_dict(), strict=strict)
+    assert_equal(guide.state_dict(), before)
+    guide.load_state_dict({}, strict=False)
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*0/weight.mask"):
+        whole.load_state_dict({**whole.state_dict(), "posteriors.q/0/weight.mask": torch.ones(3)})
