@@ -19,6 +19,7 @@ from pyro_vbd.parameters import unique_label
 from pyro_vbd.posterior.hierarchy import find_hierarchy
 from pyro_vbd.posterior.inferable import check_inferable
 from pyro_vbd.posterior.initial_values import matching_scale, other_posterior, scale_posterior, weight_posterior
+from pyro_vbd.posterior.masked import make_room_for_masks
 from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.posterior.optimal_scale import OptimalScale
 from pyro_vbd.posterior.scale_choice import choose_rules, scale_rule_of
@@ -188,6 +189,7 @@ class VBDGuide(nn.Module):
             raise RuntimeError(
                 "this guide has no parameters yet to load into: give VBDGuide example inputs, or call it once on the data"
             )
+        make_room_for_masks(self.posteriors, state_dict, f"{prefix}posteriors.")
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @poutine.block()

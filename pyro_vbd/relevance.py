@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor, nn
@@ -88,24 +89,20 @@ def masks(
         per: whether weights go one by one, or a ``"unit"`` or an ``"input"`` at a time; see :func:`relevance`.
 
     Raises:
-        ValueError: if ``per`` is unknown, a threshold is no number, or a pattern matches no site.
+        ValueError: if ``per`` is unknown, a threshold is NaN, or a pattern matches no site.
+        TypeError: if a threshold is no number: NumPy's are some, and tensors of one element.
     """
-    gates = gate_sites(guide.model)
-    patterns = {"*": threshold} if isinstance(threshold, int | float) else dict(threshold)
-    bad = {key: value for key, value in {**patterns, "gates": gate_threshold}.items() if not value == value}
-    if bad:
-        raise ValueError(f"the thresholds {bad} keep nothing and remove nothing: use numbers")
-
-    def limit(site: str) -> float:
-        if site in gates and isinstance(threshold, int | float):
-            return gate_threshold
-        return first_match(patterns, site, gate_threshold if site in gates else 3.0)
-
+    if isinstance(threshold, Mapping):
+        patterns, rest = {p: _number(f"the threshold of {p!r}", value) for p, value in threshold.items()}, 3.0
+    else:
+        patterns, rest = {}, _number("threshold", threshold)
+    rests = dict.fromkeys(gate_sites(guide.model), _number("gate_threshold", gate_threshold))
     full = guide.log_alpha()
-    if lost := idle(patterns, full):
+    if lost := idle(patterns or ["*"], full):
         raise ValueError(f"the thresholds of {lost} are for no weight: the sites are {sorted(full)}; mend the patterns")
+    limits = {site: first_match(patterns, site, rests.get(site, rest)) for site in full}
     return {
-        site: (value <= limit(site)).to(value.dtype).expand_as(full[site]).contiguous()
+        site: (value <= limits[site]).to(value.dtype).expand_as(full[site]).contiguous()
         for site, value in relevance(guide, per).items()
     }
 
@@ -185,6 +182,19 @@ def _moments(guide: VBDGuide) -> dict[str, tuple[Tensor, Tensor]]:
     """Variances and squared means, by weight site."""
     weights = {site: guide._learned[site].distribution() for site in guide.log_alpha()}
     return {site: (q.variance, q.loc.square()) for site, q in weights.items() if isinstance(q, MeanFieldNormal)}
+
+
+def _number(setting: str, threshold: Any) -> float:
+    """A threshold as a float, of whatever library it is a number."""
+    try:
+        number = float(threshold) if isinstance(threshold, SupportsFloat) else None  # float("3") is 3
+    except (TypeError, ValueError, RuntimeError):  # several numbers; the type depends on the library
+        number = None
+    if number is None:
+        raise TypeError(f"{setting} is {threshold!r}, which is no number: use one, such as 3.0")
+    if math.isnan(number):
+        raise ValueError(f"{setting} is {threshold!r}, which would keep nothing and remove nothing: use a number")
+    return number
 
 
 def _check_masks(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

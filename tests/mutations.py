@@ -95,7 +95,7 @@ MUTATIONS = [
     Mutation("epistemic variance is the variance of one draw's mean", "predict.py",
              "epistemic = self.squares / count", "epistemic = self.squares / count**2", "test_predict.py"),
     Mutation("masks keep what they should remove", "relevance.py",
-             "(value <= limit(site))", "(value > limit(site))", "test_relevance.py"),
+             "(value <= limits[site])", "(value > limits[site])", "test_relevance.py"),
     Mutation("the relevance of a unit has its sign turned", "relevance.py",
              "variance.log() - square.log()", "square.log() - variance.log()", "test_relevance.py"),
     Mutation("Adam in the graph without the correction of its first moment", "compiling/adam.py",

@@ -234,6 +234,7 @@ def with_module(**changes: Any) -> Callable[[dict[str, Any], bytes], tuple[dict[
         (with_entry(shape=[10**6, 10**6]), "no place"),
         (with_entry(name="other"), "no place"),
         (with_entry(count=10**12), "not of this Sequential"),
+        (with_entry(same_as="0.bias"), "'0.bias'"),
         (with_entry(gaps="int64"), "not of this Sequential"),
         (with_first_gap_below_zero, "'0.weight' are out of order"),
         (with_module(in_features=10**9), "a layer of size 1000000000"),

@@ -1,3 +1,6 @@
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -134,10 +137,31 @@ def test_gates_have_a_threshold_of_their_own():
     closed = vbd.point_network(model, guide, 3.0)[1][1].weight
     assert torch.equal(closed != 0, log_alpha <= 0)
     assert (vbd.point_network(model, guide)[1][1].weight == 1).all()
-    with pytest.raises(ValueError, match="keep nothing and remove nothing"):
+    with pytest.raises(ValueError, match="threshold is nan, which would keep nothing and remove nothing"):
         vbd.masks(guide, float("nan"))
     with pytest.raises(ValueError, match=r"thresholds of \['conv\.\*'\] are for no weight: the sites are \[.*'.*mend"):
         vbd.masks(guide, {"*": 3.0, "conv.*": 1.0})
+
+
+@pytest.mark.parametrize("number", [np.float32, np.int64, torch.tensor, lambda n: torch.full((1,), n), Fraction])
+def test_numbers_of_every_library_are_thresholds(number):
+    model, guide = gated()
+    for ours, theirs in ((3, number(3)), ({"0.*": 2}, {"0.*": number(2)})):
+        expected, found = vbd.masks(guide, ours, 1), vbd.masks(guide, theirs, number(1))
+        assert all(torch.equal(found[site], mask) for site, mask in expected.items())
+        assert vbd.sparsity(guide, theirs) == vbd.sparsity(guide, ours)
+    small, _ = vbd.compress(model, guide, number(3), inputs=torch.randn(2, 64), batch_sizes=())
+    assert (
+        small[2].in_features == vbd.compress(model, guide, 3, inputs=torch.randn(2, 64), batch_sizes=())[0][2].in_features
+    )
+
+
+@pytest.mark.parametrize("bad", ["3", None, [3.0], torch.ones(2), np.ones(2), 3j])
+def test_what_is_no_number_is_no_threshold(bad):
+    _, guide = gated()
+    for arguments, setting in (((bad,), "threshold"), ((3.0, bad), "gate_threshold"), (({"0.*": bad},), r"of '0\.\*'")):
+        with pytest.raises(TypeError, match=rf"{setting} is .*, which is no number: use one, such as 3\.0"):
+            vbd.masks(guide, *arguments)
 
 
 def test_masks_of_another_network_are_refused():

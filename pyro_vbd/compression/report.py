@@ -24,7 +24,10 @@ __all__ = ["LayerReport", "Report", "layer_reports", "multiply_adds"]
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer before and after. Weights are without biases, as the papers count them."""
+    """One layer before and after. Weights are without biases, as the papers count them.
+
+    A tensor that several layers share counts for the first of them.
+    """
 
     name: str
     kind: str
@@ -160,28 +163,30 @@ def layer_reports(
     """
     work, work_left = multiply_adds(before, inputs), multiply_adds(after, inputs)
     rows = []
+    met: set[int] = set()
+    met_left: set[int] = set()
     for name, module in before.named_modules():
-        weights = [p for p in module.parameters(recurse=False) if p.dim() > 1]
-        if not weights:
+        if all(p.dim() < 2 for p in module.parameters(recurse=False)):
             continue
         small = after.get_submodule(name)
         selected = isinstance(small, nn.Sequential) and len(small) > 0 and isinstance(small[0], Select)
         inner = small[1] if selected else small  # type: ignore[index]
         inner_name = f"{name}.1".removeprefix(".") if selected else name
-        left = [p for p in inner.parameters(recurse=False) if p.dim() > 1]
+        own = _first_met(_own(module), met)
+        left = _first_met([*_own(inner), *(_own(small[0]) if selected else [])], met_left)  # type: ignore[index]
         units_before, units_after = units.get(name, (None, None))
         rows.append(
             LayerReport(
                 name,
                 type(module).__name__,
-                sum(p.numel() for p in weights),
-                sum(int((p != 0).sum()) for p in left),
+                sum(p.numel() for p in _weights(own)),
+                sum(int((p != 0).sum()) for p in _weights(left)),
                 units_before,
                 units_after,
                 work.get(name, 0),
                 work_left.get(inner_name, 0),
-                _own_bytes(module),
-                _own_bytes(inner) + (_own_bytes(small[0]) if selected else 0),  # type: ignore[index]
+                _bytes(own),
+                _bytes(left),
             )
         )
     return tuple(rows)
@@ -214,13 +219,28 @@ def multiply_adds(net: nn.Module, inputs: Any) -> dict[str, int]:
 
 
 def total_bytes(net: nn.Module) -> int:
-    """Of all parameters and buffers."""
-    return sum(value.numel() * value.element_size() for value in tree_leaves(net.state_dict()))
+    """Of all parameters and buffers, those that modules share counted once."""
+    return _bytes(_first_met(tree_leaves(net.state_dict(keep_vars=True)), set()))
 
 
-def _own_bytes(module: nn.Module) -> int:
-    own: Sequence[Tensor] = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return sum(value.numel() * value.element_size() for value in own)
+def _own(module: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, without those of modules inside."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
+def _first_met(tensors: Sequence[Tensor], met: set[int]) -> list[Tensor]:
+    """The tensors that are not among those met before, each once; now they are."""
+    new = {id(value): value for value in tensors if id(value) not in met}
+    met.update(new)
+    return list(new.values())
+
+
+def _weights(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [value for value in tensors if isinstance(value, nn.Parameter) and value.dim() > 1]
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors)
 
 
 def _finite(value: float) -> float | None:

@@ -1,61 +1,25 @@
-"""Bayesian fine-tuning: a posterior frozen at 0 outside a mask."""
+"""Bayesian fine-tuning: the posterior is frozen at 0 outside masks, and trained on inside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
-from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior, submodule_name
+from pyro_vbd.posterior.masked import MaskedPosterior
+from pyro_vbd.posterior.site_posteriors import GaussianPosterior, submodule_name
 
-__all__ = ["MaskedPosterior", "restrict"]
-
-#: log variance of a removed weight: its KL under a scale that follows it is 0, and its noise is nothing.
-_NO_NOISE = -60.0
-
-
-class MaskedPosterior(SitePosterior):
-    """A Gaussian posterior whose removed weights are 0, without noise and without a gradient.
-
-    Args:
-        posterior: the posterior; its parameters become this one's.
-        mask: 1 where a weight stays, of the weights' shape.
-    """
-
-    mask: Tensor
-
-    def __init__(self, posterior: GaussianPosterior, mask: Tensor) -> None:
-        super().__init__(posterior.label)
-        self.multiplicative = posterior.multiplicative
-        self.loc = posterior.loc
-        if isinstance(getattr(posterior, "log_alpha", None), torch.nn.Parameter):
-            self.log_alpha = posterior.log_alpha
-        elif posterior.multiplicative:
-            self.register_buffer("log_alpha", posterior.log_alpha)
-        else:
-            self.log_var = posterior.log_var
-        self.register_buffer("mask", mask.detach().to(self.loc).clone())
-
-    def distribution(self) -> MeanFieldNormal:
-        loc = self.parameter("loc") * self.mask
-        if self.multiplicative:
-            return MultiplicativeNormal(loc, self.parameter("log_alpha"))
-        return AdditiveNormal(loc, self.parameter("log_var").where(self.mask != 0, _NO_NOISE))
-
-    def quantile(self, probability: Tensor) -> Tensor:
-        q = self.distribution()
-        values: Tensor = q.icdf(probability.reshape(probability.shape + (1,) * q.loc.dim()))
-        return values * self.mask
+__all__ = ["restrict"]
 
 
 def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
     """Freeze a guide at 0 outside masks, for further training by :func:`~pyro_vbd.fit`. It is changed in place.
 
-    Removed weights have mean 0, no noise and no gradient, and :func:`~pyro_vbd.masks` goes on removing them. Under a prior
-    whose scale is shared they count as zeros of their group.
+    Removed weights have mean 0, no noise and no gradient, and :func:`~pyro_vbd.masks` goes on removing them. An alpha that
+    is shared or fixed is that of the kept ones. Under a prior whose scale is shared they count as zeros of their group.
+    The masks are part of the guide's ``state_dict``: a new guide that loads it is restricted too, and a restricted one
+    refuses a state without them.
 
     Args:
         guide: a posterior with parameters.

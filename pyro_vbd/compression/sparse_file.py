@@ -19,7 +19,9 @@ from pyro_vbd.whole_file import checksum, whole_file
 
 __all__ = ["load_sparse", "save_sparse"]
 
-_MAGIC = b"pyro_vbd sparse network 1\n"
+_MAGIC = b"pyro_vbd sparse network 2\n"
+# Version 1 held a shared tensor once for each of its names, and is read by the same code.
+_READABLE = (_MAGIC, b"pyro_vbd sparse network 1\n")
 
 
 @torch.no_grad()
@@ -28,6 +30,7 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
 
     With ``bits=8`` each weight tensor is stored as integers, :math:`q = \mathrm{round}(127\, w / \max|w|)`: an error of at
     most max\|w\| / 254 per weight. Biases, norms and gates stay as they are. Without, every number comes back exactly.
+    A tensor that modules share is written once, and shared again when it is loaded.
 
     Args:
         net: a network, cut or not.
@@ -42,8 +45,13 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
     """
     if bits not in (None, 8):
         raise ValueError(f"bits={bits} is not available: use 8, or None for the weights as they are")
-    entries, blocks = [], []
-    for name, tensor in net.state_dict().items():
+    entries: list[dict[str, Any]] = []
+    blocks: list[bytes] = []
+    names: dict[int, str] = {}
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        if (first := names.setdefault(id(tensor), name)) != name:
+            entries.append({"name": name, "same_as": first})
+            continue
         entry, parts = _encode(name, tensor.detach().cpu().contiguous(), bits)
         entries.append(entry)
         blocks += parts
@@ -69,7 +77,7 @@ def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
     """
     content = Path(path).read_bytes()
     start = len(_MAGIC) + 65
-    if not content.startswith(_MAGIC):
+    if not content.startswith(_READABLE):
         raise ValueError(f"{path} is no sparse network of this version of pyro_vbd")
     payload = content[start:]
     if checksum(payload) != content[len(_MAGIC) : start]:
@@ -77,8 +85,9 @@ def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
     try:
         header, blocks = _unpacked(payload, net)
         new = rebuild(net, header["description"])
-        state = dict(_decode(header["tensors"], blocks, {name: value.shape for name, value in new.state_dict().items()}))
+        state = _decode(header["tensors"], blocks, {name: value.shape for name, value in new.state_dict().items()})
         new.load_state_dict(state)
+        _share(new, {entry["name"]: entry["same_as"] for entry in header["tensors"] if "same_as" in entry})
     except (
         ValueError,
         RuntimeError,
@@ -140,9 +149,9 @@ def _encode(name: str, tensor: Tensor, bits: int | None) -> tuple[dict[str, Any]
     return entry, [_bytes(flat)]
 
 
-def _decode(
-    entries: list[dict[str, Any]], blocks: bytearray, shapes: dict[str, torch.Size]
-) -> Iterator[tuple[str, Tensor]]:
+def _decode(entries: list[dict[str, Any]], blocks: bytearray, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """The tensors by name, of the shapes that the network has for them."""
+    state: dict[str, Tensor] = {}
     offset = 0
 
     def read(dtype: torch.dtype, count: int) -> Tensor:
@@ -154,6 +163,9 @@ def _decode(
         return found
 
     for entry in entries:
+        if "same_as" in entry:
+            state[entry["name"]] = state[entry["same_as"]]
+            continue
         if torch.Size(entry["shape"]) != shapes.get(entry["name"]):
             raise ValueError(f"it holds {entry['name']!r} of shape {entry['shape']}, for which there is no place")
         dtype = _dtype(entry["dtype"])
@@ -170,7 +182,15 @@ def _decode(
             flat = read(stored, size)
         if "scale" in entry:
             flat = (flat.double() * entry["scale"]).to(dtype)
-        yield entry["name"], flat.view(entry["shape"])
+        state[entry["name"]] = flat.view(entry["shape"])
+    return state
+
+
+def _share(net: nn.Module, firsts: dict[str, str]) -> None:
+    """Let each name stand for the tensor of another."""
+    for name, first in firsts.items():
+        (owner, _, own), (of, _, key) = name.rpartition("."), first.rpartition(".")
+        setattr(net.get_submodule(owner), own, getattr(net.get_submodule(of), key))
 
 
 def _bytes(tensor: Tensor) -> bytes:

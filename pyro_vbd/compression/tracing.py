@@ -85,8 +85,11 @@ def trace_calls(net: nn.Module, keep: Sequence[str] = (), given: Sequence[str] |
     try:
         return tracer.trace(net)
     except Exception as error:
-        where = f"module {tracer.path!r}" if tracer.path else type(net).__name__
-        raise TypeError(f"{where} cannot be cut, since its code cannot be traced ({error}): name it in keep=") from error
+        if tracer.path:
+            where, mend = f"module {tracer.path!r}", "name it in keep="
+        else:  # the root has no name to keep it by
+            where, mend = type(net).__name__, "move what is not traceable in its forward to a submodule, named in keep="
+        raise TypeError(f"{where} cannot be cut, since its code cannot be traced ({error}): {mend}") from error
 
 
 @torch.no_grad()

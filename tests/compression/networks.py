@@ -65,6 +65,20 @@ class Block(nn.Module):
         return x + self.down(nn.functional.gelu(self.up(self.second(x))))
 
 
+class Tied(nn.Module):
+    """A model of words whose last layer has the weights of its first."""
+
+    def __init__(self, words: int, width: int, tied: bool = True) -> None:
+        super().__init__()
+        self.words, self.middle = nn.Embedding(words, width), nn.Linear(width, width)
+        self.out = nn.Linear(width, words)
+        if tied:
+            self.out.weight = self.words.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.middle(self.words(x)).relu())
+
+
 class LastToken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x[:, -1]

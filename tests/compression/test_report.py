@@ -5,7 +5,7 @@ from torch import nn
 
 import pyro_vbd as vbd
 from pyro_vbd.compression.report import layer_reports, multiply_adds, total_bytes
-from tests.compression.networks import Block
+from tests.compression.networks import Block, Tied
 
 
 def small_report():
@@ -42,6 +42,19 @@ def test_bytes_of_a_selection_count():
     small = vbd.cut(net, torch.randn(2, 10)).network
     first = layer_reports(net, small, torch.randn(2, 10), {})[0]
     assert (first.bytes_left, first.multiply_adds_left, first.nonzero) == (4 * (7 * 4 + 4) + 8 * 7, 28, 28)
+
+
+def test_a_shared_parameter_counts_once(device):
+    model = vbd.Classifier(Tied(20, 5).to(device), vbd.priors.GaussianUniform(), 10)
+    inputs = torch.arange(20, device=device)
+    small, report = vbd.compress(model, vbd.VBDGuide(model), 1e9, inputs=inputs, batch_sizes=())
+    assert small.out.weight is small.words.weight
+    assert (report.weights, report.nonzero, report.ratio) == (20 * 5 + 5 * 5, 20 * 5 + 5 * 5, 1.0)
+    words, middle, out = report.layers
+    assert (words.weights, middle.weights, out.weights, out.nonzero) == (100, 25, 0, 0)
+    assert (words.bytes, out.bytes, out.bytes_left, out.multiply_adds) == (400, 80, 80, 100)
+    assert report.bytes == report.bytes_left == sum(4 * p.numel() for p in small.parameters())
+    assert report.bytes == sum(layer.bytes for layer in report.layers)
 
 
 def test_multiply_adds_of_attention():

@@ -3,10 +3,12 @@ import copy
 import pyro
 import pytest
 import torch
+from torch import nn
 
 import pyro_vbd as vbd
+from tests.compiling.test_compiled_elbo import batch, check, loss_of, mlp
 from tests.compression.pruned import trained
-from tests.digits import pair
+from tests.digits import assert_equal, classifier, pair
 
 
 def restricted(device, threshold=1.0):
@@ -54,7 +56,15 @@ def test_training_goes_on_inside_the_mask_alone(device):
         assert guide.median()[site][mask == 0].eq(0).all()
 
 
-@pytest.mark.parametrize("alpha", ["unit", 0.5])
+FORMS = ["weight", "unit", "layer", 0.5]
+
+
+def every_other(guide):
+    """Masks that remove half of each weight."""
+    return {site: (torch.arange(v.numel()).view_as(v) % 2).to(v) for site, v in guide.log_alpha().items()}
+
+
+@pytest.mark.parametrize("alpha", FORMS)
 def test_other_forms_of_the_posterior(alpha):
     model, _ = pair(20)
     guide = vbd.VBDGuide(model, alpha=alpha)
@@ -66,6 +76,46 @@ def test_other_forms_of_the_posterior(alpha):
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in guide.parameters())
+
+
+@pytest.mark.parametrize("alpha", FORMS)
+def test_removed_weights_count_as_removed_at_every_alpha(alpha):
+    model, _ = pair(20)
+    guide = vbd.VBDGuide(model, alpha=alpha)
+    kept = every_other(guide)
+    vbd.restrict(guide, kept)
+    assert vbd.sparsity(guide, 1e6) == 0.5
+    assert all(torch.equal(mask, kept[site]) for site, mask in vbd.masks(guide, 1e6).items())
+    data = [(torch.randn(20, 64), torch.randint(10, (20,)))]
+    assert vbd.sweep(model, guide, data, [1e6]).points[0].ratio == 2.0
+
+
+@pytest.mark.parametrize("prior", [vbd.priors.GaussianUniform(), vbd.priors.LogUniform()])
+@pytest.mark.parametrize("alpha", ["unit", "layer", 0.5])
+def test_removed_weights_pay_no_kl_whatever_alpha_they_share(alpha, prior):
+    """The KL and its gradient in alpha are those of a weight with the kept ones alone."""
+    terms = {}
+    for width in (6, 3):
+        net = nn.Linear(width, 2)
+        with torch.no_grad():
+            net.weight.copy_(torch.linspace(0.1, 2.0, 6).view(2, 3).repeat_interleave(width // 3, 1))
+        model = vbd.Classifier(net, prior, 20)
+        guide = vbd.VBDGuide(model, alpha=alpha)
+        if width == 6:
+            vbd.restrict(guide, every_other(guide))
+        kl = vbd.VBD_ELBO().terms(model, guide, torch.randn(20, width), torch.arange(20) % 2).kl_by_site["weight"]
+        shared = [p for name, p in guide.named_parameters() if name.endswith("log_alpha")]
+        slopes = torch.autograd.grad(kl, shared) if shared else ()
+        terms[width] = kl.detach(), slopes
+    torch.testing.assert_close(terms[6], terms[3])
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("alpha", FORMS)
+def test_compiled_as_eager(alpha):
+    loss = loss_of(mlp(), alpha=alpha)
+    vbd.restrict(loss.guide, every_other(loss.guide))
+    check(loss, *batch())
 
 
 def test_may_be_done_again(device):
@@ -88,3 +138,36 @@ def test_masks_that_do_not_fit_are_refused_before_anything_changes():
         with pytest.raises(ValueError, match=message):
             vbd.restrict(guide, {**good, **bad})
     assert "mask" not in str(guide.state_dict().keys())
+
+
+@pytest.mark.parametrize("alpha", FORMS)
+def test_a_saved_one_is_loaded_into_a_new_guide_with_its_masks(alpha):
+    saved = vbd.VBDGuide(classifier(20), alpha=alpha)
+    kept = every_other(saved)
+    del kept["2.weight"]
+    vbd.restrict(saved, kept)
+    new = vbd.VBDGuide(classifier(20), alpha=alpha)
+    parameters = dict(new.named_parameters())
+    nn.ModuleDict({"guide": new}).load_state_dict(nn.ModuleDict({"guide": saved}).state_dict())
+    assert_equal(new.state_dict(), saved.state_dict())
+    assert torch.equal(vbd.masks(new, 1e6)["0.weight"], kept["0.weight"])
+    assert all(parameter is parameters[name] for name, parameter in new.named_parameters())  # those of an optimizer
+    fewer = {site: mask * mask.flip(0) * (torch.arange(64) > 5) for site, mask in kept.items()}
+    vbd.restrict(saved, fewer)
+    new.load_state_dict(saved.state_dict())
+    assert torch.equal(vbd.masks(new, 1e6)["0.weight"], fewer["0.weight"])
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_whole_state_is_refused_by_a_restricted_guide(strict):
+    _, whole = pair(20)
+    _, guide = pair(20)
+    kept = every_other(guide)
+    vbd.restrict(guide, kept)
+    before = {name: value.clone() for name, value in guide.state_dict().items()}
+    with pytest.raises(RuntimeError, match=r"no masks of \[.*0.weight.*2.weight'\], which are restricted here: load it"):
+        guide.load_state_dict(whole.state_dict(), strict=strict)
+    assert_equal(guide.state_dict(), before)
+    guide.load_state_dict({}, strict=False)
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*0/weight.mask"):
+        whole.load_state_dict({**whole.state_dict(), "posteriors.q/0/weight.mask": torch.ones(3)})

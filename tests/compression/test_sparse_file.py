@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
+from tests.compression.networks import Tied
 from tests.compression.pruned import convnet, trained
 from tests.compression.test_cut import ByHand
 
@@ -77,6 +78,49 @@ def test_code_with_a_size_in_it(tmp_path):
     vbd.save_sparse(small, tmp_path / "net")
     assert torch.equal(vbd.load_sparse(tmp_path / "net", ByHand())(x), small(x))
     assert torch.equal(vbd.load_sparse(tmp_path / "net", small)(x), small(x))
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_shared_tensor_is_written_once_and_shared_again(tmp_path, bits, tied):
+    net = Tied(400, 50)
+    size = vbd.save_sparse(net, tmp_path / "net", bits=bits)
+    assert size < 400 * 50 * (1 if bits else 4) * 1.1 + 14_000
+    new = vbd.load_sparse(tmp_path / "net", Tied(400, 50, tied))
+    assert new.out.weight is new.words.weight
+    assert len(list(new.parameters())) == 4
+    atol = float(net.words.weight.detach().abs().max()) / 250 if bits else 0.0
+    torch.testing.assert_close(dict(new.state_dict()), dict(net.state_dict()), rtol=0.0, atol=atol)
+
+
+def test_shared_buffers_and_modules(tmp_path):
+    """A module at two places, and a mask that two modules hold."""
+
+    def network():
+        layer, mask = nn.Linear(3, 3), torch.ones(3, 3)
+        net = nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(3, 3))
+        net[0].register_buffer("mask", mask)
+        net[3].register_buffer("mask", mask)
+        return net
+
+    net = network()
+    vbd.save_sparse(net, tmp_path / "net")
+    new = vbd.load_sparse(tmp_path / "net", network())
+    assert new[0] is new[2]
+    assert new[0].mask is new[3].mask
+    torch.testing.assert_close(dict(new.state_dict()), dict(net.state_dict()), rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_files_of_version_1_are_read(tmp_path, tied):
+    """There a shared tensor was written under each of its names."""
+    net, path = Tied(20, 5, tied=False), tmp_path / "net"
+    with torch.no_grad():
+        net.out.weight.copy_(net.words.weight)
+    vbd.save_sparse(net, path)
+    path.write_bytes(path.read_bytes().replace(b"network 2\n", b"network 1\n", 1))
+    new = vbd.load_sparse(path, Tied(20, 5, tied))
+    torch.testing.assert_close(dict(new.state_dict()), dict(net.state_dict()), rtol=0.0, atol=0.0)
 
 
 def test_broken_files_are_refused(small, tmp_path):

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -26,6 +27,13 @@ def test_gates_may_move_with_the_weights(device):
     model, guide, _, validation = trained(device)
     (together,) = vbd.sweep(model, guide, validation, [2.0], gate_threshold=None).points
     assert together.ratio == pytest.approx(1 / (1 - vbd.sparsity(guide, 2.0, 2.0)))
+
+
+@pytest.mark.parametrize("space", [torch.linspace, np.linspace])
+def test_thresholds_may_be_an_array(device, space):
+    model, guide, _, validation = trained(device)
+    expected = vbd.sweep(model, guide, validation, [1.0, 2.0, 3.0])
+    assert vbd.sweep(model, guide, validation, space(1.0, 3.0, 3)) == expected
 
 
 def test_picks_the_highest_ratio_within_the_bound():

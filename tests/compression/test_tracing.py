@@ -62,6 +62,29 @@ def test_looks_into_modules_but_those_of_torch_and_those_kept():
     assert [str(n.target) for n in trace_calls(net, ["0"]).nodes if n.op == "call_module"] == ["0", "1"]
 
 
+class Branching(nn.Module):
+    def forward(self, x):
+        return x.relu() if x.sum() > 0 else x
+
+
+class BranchingRoot(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(x) if x.sum() > 0 else x
+
+
+def test_the_mend_for_code_that_cannot_be_traced_can_be_done():
+    nested = nn.Sequential(nn.Linear(3, 3), Branching())
+    with pytest.raises(TypeError, match=r"^module '1' cannot be cut, .* cannot be traced \(.*\): name it in keep=$"):
+        trace_calls(nested)
+    trace_calls(nested, ["1"])
+    with pytest.raises(TypeError, match=r"^BranchingRoot cannot be cut, .*: move what .* to a submodule, named in keep=$"):
+        trace_calls(BranchingRoot())
+
+
 def test_running_it_leaves_no_data_behind():
     traced = trace(nn.Sequential(nn.Linear(3, 3)), torch.randn(2, 3))
     assert {n.meta["value"].device.type for n in traced.graph.nodes} == {"meta"}
