@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_vbd.random_state import get_random_state, set_random_state
-from pyro_vbd.training.checkpoint import load_checkpoint, previous_of
+from pyro_vbd.training.checkpoint import load_checkpoint
 from pyro_vbd.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def saved_state(path: Path, processes: Processes) -> dict[str, Any] | None:
     Raises:
         ValueError: for one that is damaged, or not there for all processes.
     """
-    path = path if path.exists() else previous_of(path)  # killed between two renamings
     if len(set(there := processes.gathered(path.exists()))) > 1:
         raise ValueError(f"{path} is not there for process {there.index(False)}: put it where every process can read it")
     return load_checkpoint(path, map_location="cpu") if path.exists() else None

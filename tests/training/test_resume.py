@@ -101,15 +101,14 @@ def test_a_damaged_checkpoint_is_refused_and_the_previous_one_loads(tmp_path):
     assert vbd.fit(model, guide, [(x, y)], epochs=2, checkpoint=path, progress=False).epoch == 2
 
 
-def test_a_run_killed_between_the_two_renamings_goes_on_from_the_previous_file(tmp_path):
+def test_without_its_checkpoint_a_run_starts_anew(tmp_path):
     x, y = torch.randn(20, 64), torch.randint(10, (20,))
     path = tmp_path / "run.ckpt"
     model, guide = pair(20)
     vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False)
     path.unlink()
-    run = vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False)
-    assert [record["epoch"] for record in run.history] == [0, 1, 2]
-    assert run.step == 3
+    run = vbd.fit(model, guide, [(x, y)], epochs=1, checkpoint=path, progress=False)
+    assert (run.epoch, run.step, len(run.history)) == (1, 1, 1)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
