@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def end_epoch(
     """Count an epoch and complete its record; the best parameters and buffers so far.
 
     Args:
-        run: its ``stop`` is set after ``patience`` epochs without a lower validation loss.
+        run: its ``stop`` is set after ``patience`` epochs with a validation loss that is not lower.
         record: of the pass through the data.
         parameters: by name.
         best: those of earlier epochs, by name.
@@ -61,13 +62,22 @@ def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:
 
 
 def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:
-    losses = [record["validation"] for record in run.history]
-    lowest = min(range(len(losses)), key=losses.__getitem__)
-    if lowest == len(losses) - 1:
-        run.best_epoch = lowest
+    if _epochs_since_best(run.history) == 0:
+        run.best_epoch = run.epoch - 1
         best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
-    run.stop = run.stop or (patience is not None and len(losses) - 1 - lowest >= patience)
+    run.stop = run.stop or _has_waited(run.history, patience)
     return best
+
+
+def _has_waited(history: Sequence[dict[str, Any]], patience: int | None) -> bool:
+    return patience is not None and _epochs_since_best(history) >= patience
+
+
+def _epochs_since_best(history: Sequence[dict[str, Any]]) -> int:
+    """How many epochs had a validation loss after the first of the lowest; one that is not finite counts as infinite."""
+    losses = [record["validation"] for record in history if "validation" in record]  # a part of the run may have had none
+    losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 def _add(record: dict[str, Any], added: Any) -> None:

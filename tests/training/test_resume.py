@@ -116,3 +116,13 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     vbd.fit(*pair(20), [(x, y)], epochs=1, checkpoint=tmp_path / "run.ckpt", progress=False)
     with pytest.raises(ValueError, match=r"another network.*shape"):
         vbd.fit(*pair(20, hidden=51), [(x, y)], epochs=2, checkpoint=tmp_path / "run.ckpt", progress=False)
+
+
+def test_validation_may_begin_later(tmp_path):
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    model, guide = pair(20)
+    settings = {"checkpoint": tmp_path / "run.ckpt", "progress": False}
+    vbd.fit(model, guide, [(x, y)], epochs=2, **settings)
+    run = vbd.fit(model, guide, [(x, y)], epochs=4, validation=[(x, y)], patience=5, **settings)
+    assert ["validation" in record for record in run.history] == [False, False, True, True]
+    assert run.best_epoch in (2, 3)
