@@ -1,4 +1,4 @@
-"""What happens to a run at the end of an epoch: validation, the best parameters so far, and callbacks."""
+"""What happens to a run at the end of an epoch: validation, the best parameters so far, callbacks, and whether to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from pyro_vbd.random_state import get_random_state, set_random_state
 from pyro_vbd.training.evaluation import summed_negative_log_likelihood
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import buffers
@@ -15,7 +16,7 @@ from pyro_vbd.training.resume import buffers
 if TYPE_CHECKING:
     from pyro_vbd.training.loop import Fit
 
-__all__ = ["end_epoch"]
+__all__ = ["end_epoch", "has_ended"]
 
 
 def end_epoch(
@@ -51,6 +52,21 @@ def end_epoch(
     for callback in callbacks:
         _add(record, callback(run))
     return best
+
+
+def has_ended(run: Fit, patience: int | None, callbacks: Sequence[Callable[[Fit], Any]]) -> bool:
+    """Whether a run that goes on from a checkpoint stops where it is, by what this call asks for.
+
+    That is, by its patience; or by its callbacks, which see a run that had stopped once more, as it was then. What they
+    return is left out.
+    """
+    had_stopped, run.stop = run.stop, _has_waited(run.history, patience)
+    if had_stopped and not run.stop:
+        state = get_random_state()
+        for callback in callbacks:
+            callback(run)
+        set_random_state(state)
+    return run.stop
 
 
 def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:

@@ -23,7 +23,7 @@ from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
-from pyro_vbd.training.epoch_end import end_epoch
+from pyro_vbd.training.epoch_end import end_epoch, has_ended
 from pyro_vbd.training.one_pass import Report, Step, common_step, one_pass
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import assign, buffers, resume, run_state
@@ -106,7 +106,8 @@ def fit(
             the record.
         checkpoint: file to write after each epoch. Where it exists, the run goes on from it, and on CPU ends in the same
             parameters bit for bit as a run that was never interrupted, if the data come in an order that follows from
-            torch's, Python's or NumPy's random state.
+            torch's, Python's or NumPy's random state. A run that had stopped early stays as it is if this call's
+            ``patience`` or a callback, asked once more, stops it there; else it goes on.
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there; without it, batches none of whose tensors is where
             model and guide are.
@@ -149,6 +150,7 @@ def fit(
     take_step, look_every = _way_to_step(run, parameters, processes, data, compile, bar.set_postfix_str)
     try:
         with bar, flushed_denormals(), in_mode(model, True), in_mode(guide, True):
+            run.stop = bool(processes.total(has_ended(run, patience, callbacks))[0])
             while run.epoch < epochs and not run.stop:
                 elbo.kl_weight = base_kl_weight * kl_schedule(run.epoch, epochs)
                 rate = lr_schedule(run.epoch, epochs)

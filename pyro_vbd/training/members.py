@@ -22,7 +22,7 @@ from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
-from pyro_vbd.training.epoch_end import end_epoch
+from pyro_vbd.training.epoch_end import end_epoch, has_ended
 from pyro_vbd.training.loop import Callback, Fit
 from pyro_vbd.training.member_steps import MemberSteps
 from pyro_vbd.training.one_pass import Totals
@@ -86,7 +86,8 @@ def fit_members(
         elbo: the objective, or one for each member, which may differ in ``kl_weight``.
         patience: counts for each member by itself.
         callbacks: called for each member that took part in the epoch.
-        checkpoint: one file for all members, from which the call goes on as :func:`~pyro_vbd.fit` does.
+        checkpoint: one file for all members, from which the call goes on as :func:`~pyro_vbd.fit` does; but a member that
+            had stopped before the others stays so, with a warning where nothing would stop it now.
         seed: of all random states, set at the start; members differ without it as they do with it.
         compile: whether to compile the mapped step (:func:`~pyro_vbd.compile`). Without, it runs as a graph of torch's
             operators, as it does for batches of another shape than the first.
@@ -133,6 +134,7 @@ def fit_members(
         with bar, flushed_denormals(), ExitStack() as modes:
             for module in modules:
                 modes.enter_context(in_mode(module, True))
+            _stop_ended(runs, patience, callbacks)
             while active := [run for run in runs if not run.stop and run.epoch < epochs]:
                 epoch = active[0].epoch
                 for run, base, base_kl_weight in zip(runs, base_rates, base_kl_weights, strict=True):
@@ -217,6 +219,20 @@ def _look(runs: Sequence[Fit], totals: dict[int, Totals], reports: list[Tensor],
 def _fail(runs: Sequence[Fit], k: int, error: FloatingPointError) -> None:
     runs[k].stop, runs[k].failure = True, str(error)
     warnings.warn(f"member {k} stops, and the others go on: {error}", stacklevel=4)
+
+
+def _stop_ended(runs: Sequence[Fit], patience: int | None, callbacks: Sequence[Callback]) -> None:
+    """Let members of an earlier part of the run rest, where they have ended or cannot take the others' steps."""
+    last = max(run.epoch for run in runs)
+    for k, run in enumerate(runs):
+        run.stop = run.failure is not None or has_ended(run, patience, callbacks)
+        if run.epoch < last and not run.stop:
+            run.stop = True
+            warnings.warn(
+                f"member {k} had stopped at epoch {run.epoch} and stays there, for the others are at {last}: train it "
+                "further by itself, with fit",
+                stacklevel=3,
+            )
 
 
 def _resume(

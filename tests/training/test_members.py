@@ -275,6 +275,26 @@ def test_a_member_that_has_failed_stays_so(tmp_path):
     assert "no longer finite" in runs[1].failure
 
 
+@pytest.mark.filterwarnings("error")
+def test_members_that_had_stopped_together_go_on_without_what_stopped_them(tmp_path):
+    pairs = members(2, lambda: nn.Linear(X, CLASSES))
+    settings = {"epochs": 4, "progress": False, "checkpoint": tmp_path / "run.ckpt"}
+    stop = [lambda run: setattr(run, "stop", run.epoch == 2)]
+    for callbacks, epochs in ((stop, 2), (stop, 2), ([], 4)):
+        runs = vbd.fit_members(*pairs, [data()], callbacks=callbacks, **settings)
+        assert [run.epoch for run in runs] == [epochs] * 2
+
+
+def test_a_member_that_had_stopped_before_the_others_stays_so(tmp_path):
+    models, guides = members(2, lambda: nn.Linear(X, CLASSES))
+    settings = {"progress": False, "checkpoint": tmp_path / "run.ckpt"}
+    stop = [lambda run: setattr(run, "stop", run.model is models[1] and run.epoch == 1)]
+    vbd.fit_members(models, guides, [data()], epochs=3, callbacks=stop, **settings)
+    with pytest.warns(UserWarning, match="member 1 had stopped at epoch 1 and stays there, for the others are at 3: train"):
+        runs = vbd.fit_members(models, guides, [data()], epochs=4, **settings)
+    assert [run.epoch for run in runs] == [4, 1]
+
+
 def test_checkpoints_of_other_runs_are_refused(tmp_path):
     path = tmp_path / "run.ckpt"
     pairs = members(2, lambda: nn.Linear(X, CLASSES))
