@@ -107,7 +107,9 @@ def fit(
         checkpoint: file to write after each epoch. Where it exists, the run goes on from it, and on CPU ends in the same
             parameters bit for bit as a run that was never interrupted, if the data come in an order that follows from
             torch's, Python's or NumPy's random state. A run that had stopped early stays as it is if this call's
-            ``patience`` or a callback, asked once more, stops it there; else it goes on.
+            ``patience`` or a callback, asked once more, stops it there; else it goes on. Epochs, schedules, ``elbo``, data,
+            ``lr`` and other settings of the optimizer may differ from the earlier call's, and those of this call count;
+            priors, ``num_data``, the guide's arguments and masks, and the kind of the optimizer may not.
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there; without it, batches none of whose tensors is where
             model and guide are.
@@ -119,9 +121,9 @@ def fit(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: for no data, arguments out of range, a checkpoint that is damaged or of another network, or a callback's
-            entry of a name that the record has; with several processes, for a likelihood that is not scaled to the whole
-            data set.
+        ValueError: for no data, arguments out of range, a checkpoint that is damaged or of another network or other
+            settings, or a callback's entry of a name that the record has; with several processes, for a likelihood that is
+            not scaled to the whole data set.
         FloatingPointError: when the loss is no longer finite, with the step and the site, and the parameters as before the
             step (with ``compile`` it is raised up to 50 steps later, which move no parameter); or at the end of an epoch,
             when a parameter is not. The last good checkpoint stays.

@@ -27,7 +27,7 @@ from pyro_vbd.training.loop import Callback, Fit
 from pyro_vbd.training.member_steps import MemberSteps
 from pyro_vbd.training.one_pass import Totals
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.resume import assign, restore, run_state, saved_state
+from pyro_vbd.training.resume import assign, refuse_other, restore, run_state, saved_state
 from pyro_vbd.training.schedules import Schedule, constant
 from pyro_vbd.training.start import check_arguments, find_parameters
 
@@ -246,7 +246,9 @@ def _resume(
         raise ValueError(f"{path} holds a run of fit: pass it to fit, or another path to fit_members")
     if (count := len(state["members"])) != len(runs):
         raise ValueError(f"{path} holds a run of {count} members, and there are {len(runs)}: pass another checkpoint path")
+    members = list(zip(runs, parameters, state["members"], strict=True))
+    for k, member in enumerate(members):
+        refuse_other(*member, f"member {k} of {path}")
     for run, failure in zip(runs, state["failures"], strict=True):
         run.failure = failure
-    members = zip(runs, parameters, state["members"], strict=True)
-    return [restore(*member, path, processes) for member in members]
+    return [restore(*member, processes) for member in members]

@@ -313,6 +313,21 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
             vbd.fit_members(pairs[0][:count], pairs[1][:count], [data()], **settings)
 
 
+def test_swapped_members_are_refused_by_number(tmp_path):
+    def make(order):
+        return members(2, lambda: nn.Linear(X, CLASSES), lambda k: vbd.priors.Horseshoe(order[k]))
+
+    settings = {"progress": False, "checkpoint": tmp_path / "run.ckpt"}
+    vbd.fit_members(*make((1.0, 2.0)), [data()], epochs=1, **settings)
+    with pytest.raises(ValueError, match=r"member 0 of .*run.ckpt .*'weight' is Horseshoe\(scale=1\) there and Horseshoe"):
+        vbd.fit_members(*make((2.0, 1.0)), [data()], epochs=2, **settings)
+    third = make((1.0, 3.0))
+    start = copy.deepcopy(state_of(third[1][0]))
+    with pytest.raises(ValueError, match=r"member 1 of .*run.ckpt"):
+        vbd.fit_members(*third, [data()], epochs=2, **settings)
+    assert_equal(state_of(third[1][0]), start)
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
