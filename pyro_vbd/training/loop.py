@@ -28,7 +28,7 @@ from pyro_vbd.training.one_pass import Report, Step, common_step, one_pass
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import assign, buffers, resume, run_state
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, find_parameters
+from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters, make_optimizer
 
 __all__ = ["Fit", "fit"]
 
@@ -121,6 +121,7 @@ def fit(
         progress: whether to show a bar.
 
     Raises:
+        TypeError: for an ``elbo`` or an ``optimizer`` of another kind.
         ValueError: for no data, arguments out of range, a checkpoint that is damaged or of another network or other
             settings, or a callback's entry of a name that the record has; with several processes, for a likelihood that is
             not scaled to the whole data set.
@@ -129,17 +130,17 @@ def fit(
             when a parameter is not. The last good checkpoint stays.
     """
     check_arguments(epochs, patience, validation)
+    elbo = VBD_ELBO() if elbo is None else elbo
+    check_elbo(elbo)
     if seed is not None:
         pyro.set_rng_seed(seed)
     if device is not None:
         for part in (model, guide):
             if isinstance(part, nn.Module):
                 part.to(device)
-    elbo = VBD_ELBO() if elbo is None else elbo
     processes = Processes()
     parameters = find_parameters(model, guide, elbo, data, device, processes)
-    make = optimizer or (lambda params: torch.optim.Adam(params, lr=lr, fused=True))
-    run = Fit(model, guide, elbo, make(list(parameters.values())))
+    run = Fit(model, guide, elbo, make_optimizer(optimizer, parameters.values(), lr))
     base_rates = [group["lr"] for group in run.optimizer.param_groups]
     base_kl_weight = elbo.kl_weight
     best: dict[str, Tensor] = {}

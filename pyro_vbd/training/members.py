@@ -29,7 +29,7 @@ from pyro_vbd.training.one_pass import Totals
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import assign, refuse_other, restore, run_state, saved_state
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, find_parameters
+from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters, make_optimizer
 
 __all__ = ["fit_members"]
 
@@ -117,11 +117,12 @@ def fit_members(
             module.to(device)
     rates = _for_each("lr", lr, len(models))
     elbos = _for_each("elbo", VBD_ELBO() if elbo is None else elbo, len(models))
+    for one in elbos:
+        check_elbo(one)
     parts = list(zip(models, guides, elbos, strict=True))
     parameters = [find_parameters(*part, data, device, processes) for part in parts]
     leaves = [list(trained.values()) for trained in parameters]
-    adams = [torch.optim.Adam(own, lr=rate, fused=True) for own, rate in zip(leaves, rates, strict=True)]
-    runs = [Fit(*part, adam) for part, adam in zip(parts, map(optimizer, leaves) if optimizer else adams, strict=True)]
+    runs = [Fit(*part, make_optimizer(optimizer, own, rate)) for part, own, rate in zip(parts, leaves, rates, strict=True)]
     base_rates = [[group["lr"] for group in run.optimizer.param_groups] for run in runs]
     base_kl_weights = [run.elbo.kl_weight for run in runs]
     best: list[dict[str, Tensor]] = [{} for _ in runs]
