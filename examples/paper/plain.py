@@ -14,7 +14,6 @@ import pyro_vbd as vbd
 from examples.paper.cell import Job
 from examples.paper.picking import Measure, measured
 from pyro_vbd.random_state import get_random_state, set_random_state
-from pyro_vbd.training.checkpoint import previous_of
 from pyro_vbd.training.denormals import flushed_denormals
 from pyro_vbd.training.schedules import Schedule, constant
 
@@ -74,9 +73,8 @@ def train(
     rates = [group["lr"] for group in steps.param_groups]
     batches = vbd.Batches(job.data.x, job.data.y, batch_size=batch_size)
     history: list[dict[str, Any]] = []
-    found = next((p for p in (path, previous_of(path)) if p.exists()), None)
-    if found is not None:
-        state = vbd.load_checkpoint(found, map_location="cpu")
+    if path.exists():
+        state = vbd.load_checkpoint(path, map_location="cpu")
         net.load_state_dict(state["net"])
         steps.load_state_dict(state["optimizer"])
         set_random_state(state["random_state"])

@@ -18,7 +18,7 @@ _MAGIC = b"pyro_vbd checkpoint 2\n"
 
 
 def previous_of(path: str | os.PathLike[str]) -> Path:
-    """Where the checkpoint before the last one lies."""
+    """Where the checkpoint before the last one lies, which nothing reads before a user moves it to ``path``."""
     path = Path(path)
     return path.with_name(path.name + ".previous")
 
@@ -27,7 +27,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     """Write a state of tensors, numbers, strings, lists and dicts; the file that was there becomes the previous one.
 
     The bytes go to a temporary file, to the disk, and then by renaming to their place: a run killed at any moment leaves
-    a whole file under ``path`` or under :func:`previous_of`.
+    a whole file under ``path``, the last one or this. No file there means that the run starts anew.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)

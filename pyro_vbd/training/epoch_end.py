@@ -1,12 +1,14 @@
-"""What happens to a run at the end of an epoch: validation, the best parameters so far, and callbacks."""
+"""What happens to a run at the end of an epoch: validation, the best parameters so far, callbacks, and whether to stop."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from pyro_vbd.random_state import get_random_state, set_random_state
 from pyro_vbd.training.evaluation import summed_negative_log_likelihood
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import buffers
@@ -14,7 +16,7 @@ from pyro_vbd.training.resume import buffers
 if TYPE_CHECKING:
     from pyro_vbd.training.loop import Fit
 
-__all__ = ["end_epoch"]
+__all__ = ["end_epoch", "has_ended"]
 
 
 def end_epoch(
@@ -30,7 +32,7 @@ def end_epoch(
     """Count an epoch and complete its record; the best parameters and buffers so far.
 
     Args:
-        run: its ``stop`` is set after ``patience`` epochs without a lower validation loss.
+        run: its ``stop`` is set after ``patience`` epochs with a validation loss that is not lower.
         record: of the pass through the data.
         parameters: by name.
         best: those of earlier epochs, by name.
@@ -52,6 +54,21 @@ def end_epoch(
     return best
 
 
+def has_ended(run: Fit, patience: int | None, callbacks: Sequence[Callable[[Fit], Any]]) -> bool:
+    """Whether a run that goes on from a checkpoint stops where it is, by what this call asks for.
+
+    That is, by its patience; or by its callbacks, which see a run that had stopped once more, as it was then. What they
+    return is left out.
+    """
+    had_stopped, run.stop = run.stop, _has_waited(run.history, patience)
+    if had_stopped and not run.stop:
+        state = get_random_state()
+        for callback in callbacks:
+            callback(run)
+        set_random_state(state)
+    return run.stop
+
+
 def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:
     """The validation loss over the data of all processes."""
     total, count = processes.total(*summed_negative_log_likelihood(run.model, run.guide, batches))
@@ -61,13 +78,22 @@ def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:
 
 
 def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:
-    losses = [record["validation"] for record in run.history]
-    lowest = min(range(len(losses)), key=losses.__getitem__)
-    if lowest == len(losses) - 1:
-        run.best_epoch = lowest
+    if _epochs_since_best(run.history) == 0:
+        run.best_epoch = run.epoch - 1
         best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
-    run.stop = run.stop or (patience is not None and len(losses) - 1 - lowest >= patience)
+    run.stop = run.stop or _has_waited(run.history, patience)
     return best
+
+
+def _has_waited(history: Sequence[dict[str, Any]], patience: int | None) -> bool:
+    return patience is not None and _epochs_since_best(history) >= patience
+
+
+def _epochs_since_best(history: Sequence[dict[str, Any]]) -> int:
+    """How many epochs had a validation loss after the first of the lowest; one that is not finite counts as infinite."""
+    losses = [record["validation"] for record in history if "validation" in record]  # a part of the run may have had none
+    losses = [loss if math.isfinite(loss) else math.inf for loss in losses]
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
 def _add(record: dict[str, Any], added: Any) -> None:

@@ -23,12 +23,12 @@ from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
-from pyro_vbd.training.epoch_end import end_epoch
+from pyro_vbd.training.epoch_end import end_epoch, has_ended
 from pyro_vbd.training.one_pass import Report, Step, common_step, one_pass
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import assign, buffers, resume, run_state
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, find_parameters
+from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters, make_optimizer
 
 __all__ = ["Fit", "fit"]
 
@@ -107,7 +107,10 @@ def fit(
             the record.
         checkpoint: file to write after each epoch. Where it exists, the run goes on from it, and on CPU ends in the same
             parameters bit for bit as a run that was never interrupted, if the data come in an order that follows from
-            torch's, Python's or NumPy's random state.
+            torch's, Python's or NumPy's random state. A run that had stopped early stays as it is if this call's
+            ``patience`` or a callback, asked once more, stops it there; else it goes on. Epochs, schedules, ``elbo``, data,
+            ``lr`` and other settings of the optimizer may differ from the earlier call's, and those of this call count;
+            priors, ``num_data``, the guide's arguments and masks, and the kind of the optimizer may not.
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there; without it, batches none of whose tensors is where
             model and guide are.
@@ -119,25 +122,26 @@ def fit(
         progress: whether to show a bar.
 
     Raises:
-        ValueError: for no data, arguments out of range, a checkpoint that is damaged or of another network, or a callback's
-            entry of a name that the record has; with several processes, for a likelihood that is not scaled to the whole
-            data set.
+        TypeError: for an ``elbo`` or an ``optimizer`` of another kind.
+        ValueError: for no data, arguments out of range, a checkpoint that is damaged or of another network or other
+            settings, or a callback's entry of a name that the record has; with several processes, for a likelihood that is
+            not scaled to the whole data set.
         FloatingPointError: when the loss is no longer finite, with the step and the site, and the parameters as before the
             step (with ``compile`` it is raised up to 50 steps later, which move no parameter); or at the end of an epoch,
             when a parameter is not. The last good checkpoint stays.
     """
     check_arguments(epochs, patience, validation)
+    elbo = VBD_ELBO() if elbo is None else elbo
+    check_elbo(elbo)
     if seed is not None:
         pyro.set_rng_seed(seed)
     if device is not None:
         for part in (model, guide):
             if isinstance(part, nn.Module):
                 part.to(device)
-    elbo = VBD_ELBO() if elbo is None else elbo
     processes = Processes()
     parameters = find_parameters(model, guide, elbo, data, device, processes)
-    make = optimizer or (lambda params: torch.optim.Adam(params, lr=lr, fused=True))
-    run = Fit(model, guide, elbo, make(list(parameters.values())))
+    run = Fit(model, guide, elbo, make_optimizer(optimizer, parameters.values(), lr))
     base_rates = [group["lr"] for group in run.optimizer.param_groups]
     base_kl_weight = elbo.kl_weight
     best: dict[str, Tensor] = {}
@@ -150,6 +154,7 @@ def fit(
     take_step, look_every = _way_to_step(run, parameters, processes, data, compile, bar.set_postfix_str)
     try:
         with bar, flushed_denormals(), in_mode(model, True), in_mode(guide, True):
+            run.stop = bool(processes.total(has_ended(run, patience, callbacks))[0])
             while run.epoch < epochs and not run.stop:
                 elbo.kl_weight = base_kl_weight * kl_schedule(run.epoch, epochs)
                 rate = lr_schedule(run.epoch, epochs)

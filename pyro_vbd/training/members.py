@@ -22,14 +22,14 @@ from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
 from pyro_vbd.training.checkpoint import save_checkpoint
 from pyro_vbd.training.denormals import flushed_denormals
-from pyro_vbd.training.epoch_end import end_epoch
+from pyro_vbd.training.epoch_end import end_epoch, has_ended
 from pyro_vbd.training.loop import Callback, Fit
 from pyro_vbd.training.member_steps import MemberSteps
 from pyro_vbd.training.one_pass import Totals
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.resume import assign, restore, run_state, saved_state
+from pyro_vbd.training.resume import assign, refuse_other, restore, run_state, saved_state
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, find_parameters
+from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters, make_optimizer
 
 __all__ = ["fit_members"]
 
@@ -86,7 +86,8 @@ def fit_members(
         elbo: the objective, or one for each member, which may differ in ``kl_weight``.
         patience: counts for each member by itself.
         callbacks: called for each member that took part in the epoch.
-        checkpoint: one file for all members, from which the call goes on as :func:`~pyro_vbd.fit` does.
+        checkpoint: one file for all members, from which the call goes on as :func:`~pyro_vbd.fit` does; but a member that
+            had stopped before the others stays so, with a warning where nothing would stop it now.
         seed: of all random states, set at the start; members differ without it as they do with it.
         compile: whether to compile the mapped step (:func:`~pyro_vbd.compile`). Without, it runs as a graph of torch's
             operators, as it does for batches of another shape than the first.
@@ -116,11 +117,12 @@ def fit_members(
             module.to(device)
     rates = _for_each("lr", lr, len(models))
     elbos = _for_each("elbo", VBD_ELBO() if elbo is None else elbo, len(models))
+    for one in elbos:
+        check_elbo(one)
     parts = list(zip(models, guides, elbos, strict=True))
     parameters = [find_parameters(*part, data, device, processes) for part in parts]
     leaves = [list(trained.values()) for trained in parameters]
-    adams = [torch.optim.Adam(own, lr=rate, fused=True) for own, rate in zip(leaves, rates, strict=True)]
-    runs = [Fit(*part, adam) for part, adam in zip(parts, map(optimizer, leaves) if optimizer else adams, strict=True)]
+    runs = [Fit(*part, make_optimizer(optimizer, own, rate)) for part, own, rate in zip(parts, leaves, rates, strict=True)]
     base_rates = [[group["lr"] for group in run.optimizer.param_groups] for run in runs]
     base_kl_weights = [run.elbo.kl_weight for run in runs]
     best: list[dict[str, Tensor]] = [{} for _ in runs]
@@ -133,6 +135,7 @@ def fit_members(
         with bar, flushed_denormals(), ExitStack() as modes:
             for module in modules:
                 modes.enter_context(in_mode(module, True))
+            _stop_ended(runs, patience, callbacks)
             while active := [run for run in runs if not run.stop and run.epoch < epochs]:
                 epoch = active[0].epoch
                 for run, base, base_kl_weight in zip(runs, base_rates, base_kl_weights, strict=True):
@@ -219,6 +222,20 @@ def _fail(runs: Sequence[Fit], k: int, error: FloatingPointError) -> None:
     warnings.warn(f"member {k} stops, and the others go on: {error}", stacklevel=4)
 
 
+def _stop_ended(runs: Sequence[Fit], patience: int | None, callbacks: Sequence[Callback]) -> None:
+    """Let members of an earlier part of the run rest, where they have ended or cannot take the others' steps."""
+    last = max(run.epoch for run in runs)
+    for k, run in enumerate(runs):
+        run.stop = run.failure is not None or has_ended(run, patience, callbacks)
+        if run.epoch < last and not run.stop:
+            run.stop = True
+            warnings.warn(
+                f"member {k} had stopped at epoch {run.epoch} and stays there, for the others are at {last}: train it "
+                "further by itself, with fit",
+                stacklevel=3,
+            )
+
+
 def _resume(
     runs: Sequence[Fit], parameters: Sequence[dict[str, Tensor]], path: Path, processes: Processes
 ) -> list[dict[str, Tensor]]:
@@ -230,7 +247,9 @@ def _resume(
         raise ValueError(f"{path} holds a run of fit: pass it to fit, or another path to fit_members")
     if (count := len(state["members"])) != len(runs):
         raise ValueError(f"{path} holds a run of {count} members, and there are {len(runs)}: pass another checkpoint path")
+    members = list(zip(runs, parameters, state["members"], strict=True))
+    for k, member in enumerate(members):
+        refuse_other(*member, f"member {k} of {path}")
     for run, failure in zip(runs, state["failures"], strict=True):
         run.failure = failure
-    members = zip(runs, parameters, state["members"], strict=True)
-    return [restore(*member, path, processes) for member in members]
+    return [restore(*member, processes) for member in members]

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pyro_vbd.random_state import get_random_state, set_random_state
-from pyro_vbd.training.checkpoint import load_checkpoint, previous_of
+from pyro_vbd.training.checkpoint import load_checkpoint
 from pyro_vbd.training.processes import Processes
+from pyro_vbd.training.settings import differing_setting, run_settings
 
 if TYPE_CHECKING:
     from pyro_vbd.training.loop import Fit
 
-__all__ = ["assign", "buffers", "restore", "resume", "run_state", "saved_state"]
+__all__ = ["assign", "buffers", "refuse_other", "restore", "resume", "run_state", "saved_state"]
 
 logger = logging.getLogger(__name__)
+
+_MEND = "pass another checkpoint path, or delete it to start anew"
 
 
 def buffers(model: Any) -> dict[str, Tensor]:
@@ -36,7 +41,8 @@ def assign(parameters: dict[str, Tensor], model: Any, values: dict[str, Tensor])
 def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], processes: Processes) -> dict[str, Any]:
     """All that the rest of a run depends on, as tensors, numbers, lists and dicts; to be called by all processes."""
     return {
-        "values": {name: value.detach() for name, value in {**parameters, **buffers(run.model)}.items()},
+        "settings": run_settings(run),
+        "values": {name: value.detach() for name, value in _values(run, parameters).items()},
         "best": best,
         "optimizer": run.optimizer.state_dict(),
         "random_states": processes.gathered(get_random_state()),
@@ -52,15 +58,16 @@ def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Proce
     """Put the state of a checkpoint into the run, if there is one; the best parameters so far.
 
     Raises:
-        ValueError: for a checkpoint that is damaged, of another network or of several members, or not there for all
-            processes.
+        ValueError: for a checkpoint that is damaged, of another run (see :func:`refuse_other`) or of members, or not there
+            for all processes.
     """
     state = saved_state(path, processes)
     if state is None:
         return {}
     if "members" in state:
         raise ValueError(f"{path} holds {len(state['members'])} members: pass it to fit_members, or another path to fit")
-    return restore(run, parameters, state, path, processes)
+    refuse_other(run, parameters, state, str(path))
+    return restore(run, parameters, state, processes)
 
 
 def saved_state(path: Path, processes: Processes) -> dict[str, Any] | None:
@@ -69,36 +76,63 @@ def saved_state(path: Path, processes: Processes) -> dict[str, Any] | None:
     Raises:
         ValueError: for one that is damaged, or not there for all processes.
     """
-    path = path if path.exists() else previous_of(path)  # killed between two renamings
     if len(set(there := processes.gathered(path.exists()))) > 1:
         raise ValueError(f"{path} is not there for process {there.index(False)}: put it where every process can read it")
     return load_checkpoint(path, map_location="cpu") if path.exists() else None
 
 
-def restore(
-    run: Fit, parameters: dict[str, Tensor], state: dict[str, Any], path: Path, processes: Processes
-) -> dict[str, Tensor]:
-    """Put a state of :func:`run_state` into the run; the best parameters so far.
-
-    A process that the run did not have before keeps its random state.
+def refuse_other(run: Fit, parameters: dict[str, Tensor], state: dict[str, Any], source: str) -> None:
+    """Refuse a state of :func:`run_state` that this run cannot go on from; ``source`` says where it lies.
 
     Raises:
-        ValueError: for a state of another network.
+        ValueError: for a state of an earlier version, of other settings (:func:`run_settings`) or another network, or of a
+            guide whose fixed alphas or masks have other values.
     """
-    ours = {name: tuple(value.shape) for name, value in {**parameters, **buffers(run.model)}.items()}
-    theirs = {name: tuple(value.shape) for name, value in state["values"].items()}
-    if ours != theirs:
-        differing = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
-        raise ValueError(
-            f"{path} holds another network: {differing[0]!r} has shape {theirs.get(differing[0], 'none')} there and "
-            f"{ours.get(differing[0], 'none')} here; pass another checkpoint path"
-        )
+    if "settings" not in state:
+        raise ValueError(f"{source} holds no run of this version of pyro_vbd; {_MEND}")
+    if difference := differing_setting(state["settings"], run_settings(run)):
+        raise ValueError(f"{source} holds a run of other settings: {difference}; {_MEND}")
+    ours, theirs = _values(run, parameters), state["values"]
+    for name in sorted({*ours, *theirs}):
+        there, here = (str(tuple(v[name].shape)) if name in v else "none" for v in (theirs, ours))
+        if there != here:
+            raise ValueError(
+                f"{source} holds another network or guide: {name!r} has shape {there} there and {here} here; {_MEND}"
+            )
+    for name, value in _fixed(run.guide).items():
+        if not torch.equal(theirs[name].to(value), value):
+            raise ValueError(f"{source} holds a run of another guide: {name!r} has other values there than here; {_MEND}")
+
+
+def restore(run: Fit, parameters: dict[str, Tensor], state: dict[str, Any], processes: Processes) -> dict[str, Tensor]:
+    """Put a state that :func:`refuse_other` lets pass into the run; the best parameters so far.
+
+    The optimizer keeps the settings that it has been made with now. A process that the run did not have before keeps its
+    random state.
+    """
     assign(parameters, run.model, state["values"])
-    run.optimizer.load_state_dict(state["optimizer"])
+    _load_optimizer(run.optimizer, state["optimizer"])
     if processes.rank < len(state["random_states"]):
         set_random_state(state["random_states"][processes.rank])
     run.history, run.epoch, run.step = state["history"], state["epoch"], state["step"]
     run.best_epoch, run.stop = state["best_epoch"], state["stop"]
-    logger.info("resumed from %s at epoch %d", path, run.epoch)
+    logger.info("resumed at epoch %d", run.epoch)
     best: dict[str, Tensor] = state["best"]
     return best
+
+
+def _values(run: Fit, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {**parameters, **buffers(run.model), **_fixed(run.guide)}
+
+
+def _fixed(guide: nn.Module) -> dict[str, Tensor]:
+    """What a guide was told and does not learn: fixed alphas, masks."""
+    state = guide.state_dict(keep_vars=True)
+    return {f"guide.{name}": value for name, value in state.items() if not isinstance(value, nn.Parameter)}
+
+
+def _load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    settings = inspect.signature(type(optimizer)).parameters  # other entries of a group are state, as Prodigy's d is
+    for saved, group in zip(state["param_groups"], optimizer.param_groups, strict=False):  # torch refuses another number
+        saved.update({name: value for name, value in group.items() if name in settings and name != "params"})
+    optimizer.load_state_dict(state)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
@@ -14,7 +17,7 @@ from pyro_vbd.placement import moved
 from pyro_vbd.prototype import untouched
 from pyro_vbd.training.processes import Processes
 
-__all__ = ["check_arguments", "find_parameters"]
+__all__ = ["check_arguments", "check_elbo", "find_parameters", "make_optimizer"]
 
 
 def check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
@@ -29,6 +32,36 @@ def check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
         raise ValueError(f"patience={patience} needs a validation loss to watch: pass validation=")
     if patience is not None and patience < 1:
         raise ValueError(f"patience={patience} stops before the first epoch: use 1 or more")
+
+
+def check_elbo(elbo: Any) -> None:
+    """Refuse an objective of another kind.
+
+    Raises:
+        TypeError: naming its class.
+    """
+    if not isinstance(elbo, VBD_ELBO):
+        name = elbo.__name__ if isinstance(elbo, type) else type(elbo).__name__
+        raise TypeError(f"elbo={name} is no VBD_ELBO: pass VBD_ELBO(...), or train by pyro.infer.SVI for another objective")
+
+
+def make_optimizer(make: Callable[[list[Tensor]], Optimizer] | None, parameters: Iterable[Tensor], lr: float) -> Optimizer:
+    """What ``make`` makes of the parameters; Adam without it.
+
+    Raises:
+        TypeError: for one that makes no optimizer of torch, naming its class.
+    """
+    trained = list(parameters)
+    if make is None:
+        return torch.optim.Adam(trained, lr=lr, fused=True)
+    refused = isinstance(make, Optimizer | PyroOptim) or not callable(make)
+    made = None if refused else make(trained)
+    if not isinstance(made, Optimizer):
+        raise TypeError(
+            f"optimizer={type(make).__name__} makes no torch.optim.Optimizer: pass a function of the parameters that makes "
+            "one, such as lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
+        )
+    return made
 
 
 def find_parameters(

@@ -54,3 +54,29 @@ def test_the_best_values_are_kept_and_patience_ends():
     assert run.best_epoch == 0
     assert any(name.startswith("buffer") for name in best)
     assert not torch.equal(best["guide.posteriors.q/0/weight.loc"], parameters["guide.posteriors.q/0/weight.loc"])
+
+
+def of_losses(monkeypatch, losses, patience=None, history=()):
+    """A run of these validation losses, and for each epoch whether its parameters are the best so far."""
+    run, parameters = run_of_one_layer()
+    run.history, run.epoch = list(history), len(history)
+    left, best, kept = iter(losses), {}, []
+    monkeypatch.setattr(f"{end_epoch.__module__}.summed_negative_log_likelihood", lambda *_: (next(left), 1))
+    for _ in losses:
+        before, best = best, end(run, parameters, best, [()], patience)
+        kept.append(best is not before)
+    return run, kept
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_is_never_the_best_for_long(monkeypatch, bad):
+    run, kept = of_losses(monkeypatch, [bad, bad, 5.0, bad, 4.0], patience=2)
+    assert (run.best_epoch, run.stop, kept) == (4, False, [True, False, True, False, True])
+    assert of_losses(monkeypatch, [bad] * 3, patience=2)[0].stop
+
+
+def test_epochs_without_validation_are_no_candidates(monkeypatch):
+    history = [{"epoch": epoch} for epoch in range(4)]
+    run, kept = of_losses(monkeypatch, [3.0, 4.0, 2.0, 2.5], patience=2, history=history)
+    assert (run.best_epoch, run.stop, kept) == (6, False, [True, False, True, False])
+    assert of_losses(monkeypatch, [3.0, 4.0, 5.0], patience=2, history=history)[0].stop

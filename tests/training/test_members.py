@@ -275,6 +275,26 @@ def test_a_member_that_has_failed_stays_so(tmp_path):
     assert "no longer finite" in runs[1].failure
 
 
+@pytest.mark.filterwarnings("error")
+def test_members_that_had_stopped_together_go_on_without_what_stopped_them(tmp_path):
+    pairs = members(2, lambda: nn.Linear(X, CLASSES))
+    settings = {"epochs": 4, "progress": False, "checkpoint": tmp_path / "run.ckpt"}
+    stop = [lambda run: setattr(run, "stop", run.epoch == 2)]
+    for callbacks, epochs in ((stop, 2), (stop, 2), ([], 4)):
+        runs = vbd.fit_members(*pairs, [data()], callbacks=callbacks, **settings)
+        assert [run.epoch for run in runs] == [epochs] * 2
+
+
+def test_a_member_that_had_stopped_before_the_others_stays_so(tmp_path):
+    models, guides = members(2, lambda: nn.Linear(X, CLASSES))
+    settings = {"progress": False, "checkpoint": tmp_path / "run.ckpt"}
+    stop = [lambda run: setattr(run, "stop", run.model is models[1] and run.epoch == 1)]
+    vbd.fit_members(models, guides, [data()], epochs=3, callbacks=stop, **settings)
+    with pytest.warns(UserWarning, match="member 1 had stopped at epoch 1 and stays there, for the others are at 3: train"):
+        runs = vbd.fit_members(models, guides, [data()], epochs=4, **settings)
+    assert [run.epoch for run in runs] == [4, 1]
+
+
 def test_checkpoints_of_other_runs_are_refused(tmp_path):
     path = tmp_path / "run.ckpt"
     pairs = members(2, lambda: nn.Linear(X, CLASSES))
@@ -291,6 +311,21 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
     for count in (1, 2):
         with pytest.raises(ValueError, match="holds a run of fit: pass it to fit"):
             vbd.fit_members(pairs[0][:count], pairs[1][:count], [data()], **settings)
+
+
+def test_swapped_members_are_refused_by_number(tmp_path):
+    def make(order):
+        return members(2, lambda: nn.Linear(X, CLASSES), lambda k: vbd.priors.Horseshoe(order[k]))
+
+    settings = {"progress": False, "checkpoint": tmp_path / "run.ckpt"}
+    vbd.fit_members(*make((1.0, 2.0)), [data()], epochs=1, **settings)
+    with pytest.raises(ValueError, match=r"member 0 of .*run.ckpt .*'weight' is Horseshoe\(scale=1\) there and Horseshoe"):
+        vbd.fit_members(*make((2.0, 1.0)), [data()], epochs=2, **settings)
+    third = make((1.0, 3.0))
+    start = copy.deepcopy(state_of(third[1][0]))
+    with pytest.raises(ValueError, match=r"member 1 of .*run.ckpt"):
+        vbd.fit_members(*third, [data()], epochs=2, **settings)
+    assert_equal(state_of(third[1][0]), start)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

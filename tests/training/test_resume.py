@@ -101,15 +101,14 @@ def test_a_damaged_checkpoint_is_refused_and_the_previous_one_loads(tmp_path):
     assert vbd.fit(model, guide, [(x, y)], epochs=2, checkpoint=path, progress=False).epoch == 2
 
 
-def test_a_run_killed_between_the_two_renamings_goes_on_from_the_previous_file(tmp_path):
+def test_without_its_checkpoint_a_run_starts_anew(tmp_path):
     x, y = torch.randn(20, 64), torch.randint(10, (20,))
     path = tmp_path / "run.ckpt"
     model, guide = pair(20)
     vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False)
     path.unlink()
-    run = vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False)
-    assert [record["epoch"] for record in run.history] == [0, 1, 2]
-    assert run.step == 3
+    run = vbd.fit(model, guide, [(x, y)], epochs=1, checkpoint=path, progress=False)
+    assert (run.epoch, run.step, len(run.history)) == (1, 1, 1)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
@@ -117,3 +116,68 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     vbd.fit(*pair(20), [(x, y)], epochs=1, checkpoint=tmp_path / "run.ckpt", progress=False)
     with pytest.raises(ValueError, match=r"another network.*shape"):
         vbd.fit(*pair(20, hidden=51), [(x, y)], epochs=2, checkpoint=tmp_path / "run.ckpt", progress=False)
+
+
+def test_validation_may_begin_later(tmp_path):
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    model, guide = pair(20)
+    settings = {"checkpoint": tmp_path / "run.ckpt", "progress": False}
+    vbd.fit(model, guide, [(x, y)], epochs=2, **settings)
+    run = vbd.fit(model, guide, [(x, y)], epochs=4, validation=[(x, y)], patience=5, **settings)
+    assert ["validation" in record for record in run.history] == [False, False, True, True]
+    assert run.best_epoch in (2, 3)
+
+
+def lengths(tmp_path, *calls):
+    """The epochs that a run has after each of these calls."""
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    model, guide = pair(20)
+    settings = {"checkpoint": tmp_path / "run.ckpt", "progress": False}
+    return [vbd.fit(model, guide, [(x, y)], **settings, **call).epoch for call in calls]
+
+
+def stop_at(epoch):
+    def stop(run):
+        run.stop = run.stop or run.epoch == epoch
+        return {"more": torch.randn(()).item()}
+
+    return stop
+
+
+def test_a_callback_that_stopped_a_run_is_asked_again(tmp_path):
+    calls = [
+        {"epochs": 5, "callbacks": [stop_at(2)]},
+        {"epochs": 5, "callbacks": [stop_at(2)]},
+        {"epochs": 5, "callbacks": [stop_at(3)]},
+        {"epochs": 5},
+    ]
+    assert lengths(tmp_path, *calls) == [2, 2, 3, 5]
+
+
+def test_patience_is_counted_anew(tmp_path, monkeypatch):
+    losses = iter([1.0, *[2.0] * 20])
+    monkeypatch.setattr("pyro_vbd.training.epoch_end.summed_negative_log_likelihood", lambda *_: (next(losses), 1))
+    held_out = {"validation": [()]}
+    calls = [{"epochs": 9, "patience": patience, **held_out} for patience in (2, 2, 4)]
+    assert lengths(tmp_path, *calls, {"epochs": 7, **held_out}, {"epochs": 9, "patience": 2, **held_out}) == [3, 3, 5, 7, 7]
+
+
+def test_asking_a_callback_again_leaves_no_trace(tmp_path):
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    initial, ends = classifier(20), []
+
+    def draw(run):
+        return {"draws": [random.random(), torch.randn(()).item()]}
+
+    def stop(run):
+        run.stop = run.epoch == 2
+
+    for number, calls in enumerate(([[draw]], [[draw, stop], [draw, stop], [draw]])):
+        for callbacks in calls:
+            model = copy.deepcopy(initial)
+            guide = vbd.VBDGuide(model)
+            run = vbd.fit(model, guide, [(x, y)], epochs=4, callbacks=callbacks, checkpoint=tmp_path / f"{number}.ckpt",
+                          seed=0, progress=False)  # fmt: skip
+        ends.append((values(model, guide), [{**record, "seconds": 0} for record in run.history]))
+    assert_equal(ends[0][0], ends[1][0])
+    assert ends[0][1] == ends[1][1]

@@ -1,11 +1,12 @@
-import pyro
+import pyro.infer
+import pyro.optim
 import pytest
 import torch
 from torch import nn
 
 import pyro_vbd as vbd
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.start import check_arguments, find_parameters
+from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters, make_optimizer
 
 
 def test_numbers_of_epochs_have_to_make_sense():
@@ -44,3 +45,45 @@ def test_parameters_of_modules_and_of_statements_are_found_and_nothing_moves():
     assert int(model.network.net[1].num_batches_tracked) == 0
     with pytest.raises(ValueError, match="no batch"):
         find_parameters(model, guide, vbd.VBD_ELBO(), [], None, Processes())
+
+
+@pytest.mark.parametrize("elbo", [pyro.infer.Trace_ELBO(), pyro.infer.Trace_ELBO])
+def test_an_objective_of_another_kind_is_refused(elbo):
+    check_elbo(vbd.VBD_ELBO())
+    with pytest.raises(TypeError, match=r"elbo=Trace_ELBO is no VBD_ELBO: pass VBD_ELBO\(...\), or train by pyro"):
+        check_elbo(elbo)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (pyro.optim.Adam({"lr": 1e-3}), "PyroOptim"),
+        (torch.optim.Adam([torch.zeros(1)]), "Adam"),
+        (lambda parameters: None, "function"),
+        ("adam", "str"),
+    ],
+)
+def test_what_makes_no_optimizer_is_refused(make, name):
+    message = f"optimizer={name} makes no torch.optim.Optimizer: pass a function of the parameters that makes one, such as"
+    with pytest.raises(TypeError, match=message):
+        make_optimizer(make, [torch.zeros(1)], 1e-3)
+
+
+def test_an_optimizer_is_made_of_the_parameters():
+    parameters = {"a": torch.zeros(1), "b": torch.ones(2)}
+    for make in (None, lambda trained: torch.optim.SGD(trained, 0.5)):
+        made = make_optimizer(make, parameters.values(), 0.5)
+        (group,) = made.param_groups
+        assert [id(value) for value in group["params"]] == [id(value) for value in parameters.values()]
+        assert (type(made), group["lr"]) == (torch.optim.SGD if make else torch.optim.Adam, 0.5)
+
+
+@pytest.mark.parametrize("setting", [{"elbo": pyro.infer.Trace_ELBO()}, {"optimizer": pyro.optim.Adam({"lr": 1e-3})}])
+def test_fit_and_fit_members_refuse_them(setting):
+    model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.GaussianUniform(), 10)
+    guide = vbd.VBDGuide(model)
+    data = [(torch.randn(10, 3), torch.randn(10))]
+    for call in (lambda: vbd.fit(model, guide, data, epochs=1, **setting),
+                 lambda: vbd.fit_members([model], [guide], data, epochs=1, **setting)):  # fmt: skip
+        with pytest.raises(TypeError, match=r"is no VBD_ELBO|makes no torch"):
+            call()
