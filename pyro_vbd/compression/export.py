@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pyro_vbd.compression.example_inputs import data_count
 from pyro_vbd.compression.skeleton import describe, rebuild
 from pyro_vbd.compression.tracing import call_network
+from pyro_vbd.inputs import arguments
 from pyro_vbd.modes import in_mode
 from pyro_vbd.whole_file import whole_file
 
@@ -87,8 +87,7 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
     for package in ("onnx", "onnxscript"):
         _need(package)
     runtime = _need("onnxruntime")
-    kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
-    args = () if kwargs else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    args, kwargs = arguments(inputs)
     if (count := data_count(inputs)) < 2:
         raise ValueError(
             f"the example inputs hold {count} data: pass two or more, since the file is for batches of any size"

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.select import Select
+from pyro_vbd.inputs import arguments
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
 
@@ -124,17 +125,16 @@ def _names_of(net: nn.Module, inputs: Any) -> list[str]:
     if isinstance(inputs, Mapping):
         return list(inputs)
     names = list(inspect.signature(net.forward).parameters)
-    return names[: len(inputs) if isinstance(inputs, tuple | list) else 1]
+    return names[: len(arguments(inputs)[0])]
 
 
 def call_network(net: nn.Module, inputs: Any) -> Any:
     """The output for a tensor, or a tuple or dict of them."""
-    if isinstance(inputs, Mapping):
-        return net(**inputs)
-    return net(*inputs) if isinstance(inputs, tuple | list) else net(inputs)
+    args, kwargs = arguments(inputs)
+    return net(*args, **kwargs)
 
 
 def _positional(graph: fx.Graph, inputs: Any) -> tuple[Any, ...]:
     if not isinstance(inputs, Mapping):
-        return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        return arguments(inputs)[0]
     return tuple(inputs[str(node.target)] for node in graph.nodes if node.op == "placeholder")
