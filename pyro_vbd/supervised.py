@@ -79,7 +79,8 @@ class SupervisedModel(nn.Module, ABC):
         """
         check_inputs(x)
         outputs, lead = self.network.run(*arguments(x))
-        if torch.is_autocast_enabled(outputs.device.type):
+        kind = outputs.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             outputs = outputs.float()  # a sum over data of half precision has two or three digits
         if self._likelihood is None:
             fn, y = self.default_likelihood(outputs, y, lead)

@@ -110,7 +110,7 @@ MUTATIONS = [
     Mutation("a changed checkpoint is read", "training/checkpoint.py",
              "if checksum(payload) != found:", "if False:", "training/test_checkpoint.py test_damage.py"),
     Mutation("files are written in place", "whole_file.py",
-             "temporary = path.with_name(", "temporary = path or path.with_name(", "test_whole_file.py"),
+             "temporary = _beside(path)", "temporary = path", "test_whole_file.py"),
     Mutation("log q counts a delta's density", "draws/model_run.py",
              "scale_and_mask(terms, 1.0, site[\"mask\"])", "scale_and_mask(terms, 2.0, site[\"mask\"])",
              "draws/test_model_run.py"),
