@@ -98,7 +98,7 @@ STRONG_GATES: dict[str, dict[str, Any]] = {
     FC: {**structured_vbd.RECIPE, "decay_from": 0.6, "kl": [[0, 7.0], [90, 7.0], [100, 1.0]]},
     CONV: {
         **structured_vbd.RECIPE, "epochs": 100, "decay_from": 0.6, "kl": [[0, 6.0], [45, 6.0], [50, 1.0]],
-        "site_weights": {"[37].weight": 0.3, "12.weight": 5.0},
+        "site_weights": {"[37].weight": 0.5, "12.weight": 3.0},
     },
 }  # fmt: skip
 STRONG_GROUPS = {
