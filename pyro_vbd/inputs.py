@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves
 
-__all__ = ["arguments", "is_packed", "is_several"]
+__all__ = ["arguments", "is_packed", "is_several", "length"]
 
 
 def is_packed(value: Any) -> bool:
@@ -25,3 +27,13 @@ def arguments(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(x, Mapping):
         return (), dict(x)
     return tuple(x) if is_several(x) else (x,), {}
+
+
+def length(values: Any) -> int | None:
+    """How many data a structure holds, by the first tensor or packed sequence in it; None where there is neither."""
+    for leaf in tree_leaves(values, is_leaf=is_packed):
+        if is_packed(leaf):
+            return int(leaf.batch_sizes[0])
+        if isinstance(leaf, Tensor) and leaf.dim():
+            return len(leaf)
+    return None

@@ -68,7 +68,9 @@ class StochasticNetwork(nn.Module):
 
     def prototype(self) -> dict[str, Tensor]:
         """State the priors of all Bayesian weights, and return the weights by parameter name; the network does not run."""
-        with OwnedParameters(self._label, {s: self.log_hyperparameters[key] for s, key in self._learned_sites.items()}):
+        logarithms = announced(f"{self._label}.log_hyperparameters", self.log_hyperparameters)
+        logarithms = {**dict(self.log_hyperparameters.items()), **logarithms}
+        with OwnedParameters({site: logarithms[key].exp() for site, key in self._learned_sites.items()}):
             return {
                 parameter: prior.sample(self.site(parameter), self.net.get_parameter(parameter).detach())
                 for parameter, prior in self.priors.items()
@@ -186,8 +188,8 @@ def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None
     Args:
         net: any module; it is copied, and left as it was. Its present weights are the initial means.
         prior: one prior for all selected weights, or a dict of name patterns to priors.
-        where: which weights; see :func:`~pyro_vbd.selection.select`. By default those of torch.nn layers
-            and raw matrices (:func:`~pyro_vbd.selection.is_weight`).
+        where: which weights; see :func:`~pyro_vbd.selection.select`. By default those of torch.nn layers and raw matrices
+            (:func:`~pyro_vbd.selection.is_weight`), but for frozen ones (``requires_grad=False``).
         name: prefix of the site names, for two networks in one model.
 
     Example::

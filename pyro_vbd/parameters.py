@@ -108,21 +108,20 @@ class LocalParameters(Messenger):
 
 
 class OwnedParameters(Messenger):
-    """Answers ``pyro.param`` statements of given names from the parameters of a module, so that no store keeps them.
+    """Answers ``pyro.param`` statements with values that a module has of its own, so that no store keeps them.
 
     Args:
-        label: prefix of the names that they are announced by, unique in the process.
-        logarithms: of their values, which are positive; by name.
+        values: by name; announced before, so that the handlers around hear of no statement more.
     """
 
-    def __init__(self, label: str, logarithms: Mapping[str, Tensor]) -> None:
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self._label, self._logarithms = label, logarithms
+        self._values = values
 
     def _pyro_param(self, msg: Any) -> None:
-        if msg["name"] in self._logarithms:
-            msg["value"] = announce(f"{self._label}.{msg['name']}", self._logarithms[msg["name"]]).exp()
-            msg["done"] = msg["stop"] = True  # those around have heard of it
+        if msg["name"] in self._values:
+            msg["value"] = self._values[msg["name"]]
+            msg["done"] = msg["stop"] = True
 
 
 class _Capture(TraceMessenger):

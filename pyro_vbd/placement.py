@@ -27,9 +27,10 @@ def brought(values: Any, device: torch.device | None) -> Any:
     """A structure with its tensors on the device of a model.
 
     It stays as it is where that device is None, or some of its tensors lie there: then the others are where they have to
-    be, as the lengths of a packed sequence are on the CPU.
+    be, as the lengths of sequences are on the CPU.
     """
-    if device is None or any(isinstance(v, Tensor) and v.device == device for v in tree_leaves(values)):
+    leaves = [leaf.data if is_packed(leaf) else leaf for leaf in tree_leaves(values, is_leaf=is_packed)]
+    if device is None or any(isinstance(leaf, Tensor) and leaf.device == device for leaf in leaves):
         return values
     return placed(values, device)
 

@@ -122,9 +122,8 @@ def predict(
         model: a Pyro model that takes the inputs alone (``y=None``) and then draws the targets.
         guide: its posterior.
         x: inputs, a tensor of shape ``(N, ...)`` or a packed sequence, or a tuple or dict of them as the model takes; or a
-            DataLoader (or a
-            list of batches), of whose batches the first part is the input. Each batch is
-            moved to the device of model and guide.
+            DataLoader (or a list of batches), of whose batches the first part is the input. Each batch is moved to the
+            device of model and guide; packed sequences are one.
         num_samples: S >= 1.
         batch_size: data, times draws, in one run of the model.
         site: name of the targets' site, where the model draws several.
@@ -134,7 +133,7 @@ def predict(
         A :class:`ClassPrediction` for categorical and Bernoulli targets, else a :class:`ValuePrediction`.
 
     Raises:
-        ValueError: for no draws, data or ``batch_size``, or targets that cannot be told.
+        ValueError: for no draws, data or ``batch_size``, inputs that are not finite, or targets that cannot be told.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")
@@ -158,13 +157,18 @@ def predict(
     return kind(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
+def _holds_packed(x: Any) -> bool:
+    """Whether there are packed sequences, which no slice goes through."""
+    return isinstance(x, tuple | Mapping) and any(map(is_packed, tree_leaves(x, is_leaf=is_packed)))
+
+
 def _lengths(x: Any) -> set[int]:
     return {len(leaf) if leaf.dim() else 0 for leaf in tree_leaves(x) if isinstance(leaf, Tensor)}
 
 
 def _count(x: Any, batch_size: int) -> int | None:
     """How many batches there are, where that can be told beforehand."""
-    if is_packed(x):
+    if _holds_packed(x):
         return 1
     if isinstance(x, Tensor | tuple | Mapping):
         return -(-max(_lengths(x), default=0) // batch_size)
@@ -172,7 +176,7 @@ def _count(x: Any, batch_size: int) -> int | None:
 
 
 def _batches(x: Any, batch_size: int) -> Iterator[Any]:
-    if is_packed(x):
+    if _holds_packed(x):
         yield x
     elif isinstance(x, Tensor | tuple | Mapping):
         sizes = _lengths(x)

@@ -93,16 +93,22 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
         unused.discard(match)
     if not selected:
         names = [name for name, _, _ in _owned(net)]
-        frozen = " (weights that are frozen are selected by name alone)" if where is None else ""
-        raise ValueError(f"where={where!r} selects no weight of {type(net).__name__}{frozen}: its parameters are {names}")
+        raise ValueError(
+            f"where={where!r} selects no weight of {type(net).__name__}{_spared(where)}: its parameters are {names}"
+        )
     if unused:
         raise ValueError(
-            f"the prior for {sorted(unused)} matches no selected weight of {sorted(selected)}: mend the pattern"
+            f"the prior for {sorted(unused)} matches no selected weight of {sorted(selected)}{_spared(where)}: mend the "
+            "pattern"
         )
     idle = [pattern for pattern in _patterns(where) if not any(_matches(name, pattern) for name in selected)]
     if idle:
         raise ValueError(f"where={idle} matches no weight of {type(net).__name__}: mend the pattern, or leave it out")
     return selected
+
+
+def _spared(where: Where) -> str:
+    return " (frozen ones are left out unless where= selects them)" if where is None else ""
 
 
 def _patterns(where: Where) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ __all__ = ["Classifier", "Regressor", "SupervisedModel"]
 
 Likelihood = Callable[[Tensor], dist.TorchDistribution]
 
+_HALF = (torch.float16, torch.bfloat16)
+
 
 class SupervisedModel(nn.Module, ABC):
     r"""A lifted network and a likelihood, as the Pyro model ``model(x, y=None)``. Abstract.
@@ -79,8 +81,7 @@ class SupervisedModel(nn.Module, ABC):
         """
         check_inputs(x)
         outputs, lead = self.network.run(*arguments(x))
-        kind = outputs.device.type
-        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        if outputs.dtype in _HALF and torch.is_autocast_enabled(outputs.device.type):
             outputs = outputs.float()  # a sum over data of half precision has two or three digits
         if self._likelihood is None:
             fn, y = self.default_likelihood(outputs, y, lead)

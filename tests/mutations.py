@@ -150,7 +150,7 @@ MUTATIONS = [
              "memory_format=torch.contiguous_format", "memory_format=torch.preserve_format",
              "estimators/test_gaussian_tensor.py memory"),
     Mutation("a learned hyperparameter is kept in Pyro's store", "parameters.py",
-             'if msg["name"] in self._logarithms:', "if False:", "priors/test_hyperparameter.py own"),
+             'if msg["name"] in self._values:', "if False:", "priors/test_hyperparameter.py own"),
     Mutation("held-out data are not checked", "prototype.py",
              "held_out and is_validation_enabled()", "False", "test_target_checks.py held_out"),
     Mutation("held-out data count as data for training", "prototype.py",

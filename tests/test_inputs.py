@@ -1,13 +1,14 @@
 """A packed sequence is one input, although a tuple."""
 
 import pyro
+import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
-from pyro_vbd.inputs import arguments
+from pyro_vbd.inputs import arguments, length
 from pyro_vbd.placement import brought
 
 
@@ -30,6 +31,15 @@ def test_arguments():
     assert arguments((packed, x)) == ((packed, x), {})
 
 
+def test_length():
+    x = torch.zeros(4, 2)
+    assert length((3, x)) == length({"x": x}) == 4
+    assert length((torch.zeros(()), "word")) is None
+    assert length(torch.zeros(0, 2)) == 0
+    packed = pack_sequence([torch.zeros(n, 2) for n in (5, 3)])
+    assert length(packed) == length(((packed,), torch.zeros(9))) == 2  # sequences, not their steps
+
+
 def test_packed_sequences_through_training_and_prediction(device):
     words = pack_sequence([torch.randn(n, 4) for n in (5, 3, 2)])
     y = torch.tensor([0, 1, 1])
@@ -40,7 +50,7 @@ def test_packed_sequences_through_training_and_prediction(device):
     assert vbd.negative_log_likelihood(model, guide, [(words, y)]) == in_a_tuple
     assert len(run.history) == 2
     assert vbd.sweep(model, guide, [(words, y)], [3.0]).full_error in {0.0, 1 / 3, 2 / 3, 1.0}
-    for x in (words, [words], [(words, y)]):
+    for x in (words, (words,), [words], [(words, y)], [((words,), y)]):
         pyro.set_rng_seed(0)
         probs = vbd.predict(model, guide, x, num_samples=4).probs
         assert_close(probs.sum(-1), torch.ones(3))
@@ -50,3 +60,13 @@ def test_a_packed_sequence_is_brought_with_its_lengths_left_on_the_cpu():
     found = brought({"x": pack_sequence([torch.randn(3, 4)])}, torch.device("meta"))["x"]
     assert found.data.device.type == "meta"
     assert found.batch_sizes.device.type == "cpu"
+
+
+def test_the_lengths_do_not_say_where_a_packed_sequence_lies():
+    """They are on the CPU, as a model may be that the sequence is not with."""
+    here = pack_sequence([torch.randn(3, 4, device="cpu")])
+    away = here._replace(data=here.data.to("meta"))
+    assert brought((away,), torch.device("meta"))[0] is away
+    assert brought((here,), torch.device("cpu"))[0] is here
+    with pytest.raises(NotImplementedError, match="meta"):  # it goes, as far as a tensor without numbers can
+        brought((away,), torch.device("cpu"))

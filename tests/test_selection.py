@@ -106,8 +106,10 @@ def test_frozen_weights_are_selected_by_name_alone():
     assert list(select(net, A)) == ["1.weight"]
     assert list(select(net, A, where="0")) == ["0.weight"]
     assert list(select(net, A, where=nn.Linear)) == ["0.weight", "1.weight"]
+    with pytest.raises(ValueError, match=r"for \['0.weight'\] matches no .* \(frozen ones are left out unless where="):
+        select(net, {"0.weight": A, "1.weight": A})
     net.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"selects no weight of Sequential \(weights that are frozen are selected by name"):
+    with pytest.raises(ValueError, match=r"selects no weight of Sequential \(frozen ones are left out"):
         select(net, A)
 
 

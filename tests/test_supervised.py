@@ -279,6 +279,13 @@ def test_under_autocast_data_are_summed_in_single_precision(device):
     assert found[1].item() == pytest.approx(found[0].item(), rel=5e-4)
 
 
+def test_autocast_leaves_double_precision_alone(device, float64):
+    model = vbd.Regressor(nn.Linear(3, 1), PRIOR, 8)
+    with torch.autocast(torch.device(device).type, torch.bfloat16):
+        trace = pyro.poutine.trace(model).get_trace(torch.randn(8, 3, device=device), torch.randn(8, device=device))
+    assert trace.nodes["y"]["fn"].base_dist.loc.dtype == torch.float64
+
+
 def test_batch_larger_than_the_data_set_is_refused():
     with pytest.raises(ValueError, match="the batch holds 9 data, but num_data=8: pass the size of the whole data set"):
         classifier()(torch.randn(9, 3), torch.zeros(9).long())

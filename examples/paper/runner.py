@@ -16,10 +16,8 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -259,8 +257,7 @@ def main(program: str, arguments: Sequence[str] | None = None) -> None:
     if options.jobs > 1:
         if groups(table, Results(options.results, table.name), options):  # what is wrong is said once, and here
             data_of(table, options)  # fetched by one process, where they have to be
-        with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-            failed = sum(pool.map(partial(_work, program, options), range(options.jobs)))
+        failed = run_jobs(program, options)
     else:
         failed = run_cells(table, options)
     render(options.results, options.readme)
@@ -269,6 +266,21 @@ def main(program: str, arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"{failed} cells failed: see above")
 
 
-def _work(program: str, options: argparse.Namespace, position: int) -> int:
+def run_jobs(program: str, options: argparse.Namespace) -> int:
+    """Run the cells in processes that share them, and end with this one; the number of cells that failed.
+
+    A process that dies, for want of memory say, counts as one.
+    """
+    context = multiprocessing.get_context("spawn")
+    shares = [(program, options, position) for position in range(options.jobs)]
+    workers = [context.Process(target=_work, args=share, daemon=True) for share in shares]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(code if code and code > 0 else 1 for code in (worker.exitcode for worker in workers) if code)
+
+
+def _work(program: str, options: argparse.Namespace, position: int) -> None:
     (table,) = (t for t in import_module(f"examples.paper.{program}").TABLES if t.name == options.table)
-    return run_cells(table, options, position)
+    sys.exit(min(run_cells(table, options, position), 255))  # what an exit status holds

@@ -168,8 +168,8 @@ TABLES = [
         {
             "error": Column("error %"),
             "compression": Column("weights / weights left", 1),
-            "error_sparser": Column("error %, with fewer"),
-            "compression_sparser": Column("weights / weights left, with fewer", 1),
+            "error_sparser": Column("error %, with fewer weights"),
+            "compression_sparser": Column("weights / weights left, with fewer weights", 1),
         },
         "In the first 200 epochs of LeNet-300-100 the KL weight rises from 1 at epoch 20 to 1.5 at epoch 100, and weights "
         "with log alpha > 3 go; in the last 15 those that are left are trained on under a KL weight of 0.1. For the higher "

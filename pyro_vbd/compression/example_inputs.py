@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
+from pyro_vbd.inputs import length
 from pyro_vbd.network import StochasticNetwork
 
 __all__ = ["data_count", "example_inputs", "resized"]
@@ -55,5 +56,5 @@ def resized(inputs: Any, size: int) -> Any:
 
 
 def data_count(inputs: Any) -> int:
-    """How many data there are, by the length of the first tensor; 0 without one."""
-    return next((len(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), 0)
+    """How many data there are; 0 where that cannot be told."""
+    return length(inputs) or 0

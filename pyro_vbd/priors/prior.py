@@ -30,6 +30,8 @@ _VARIANCES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 class Prior(ABC):
     """A prior on weight tensors, as statements of a Pyro model.
 
+    Its public attributes are its settings, which may not change while a checkpoint of it is gone on from.
+
     A family is one file: a final subclass that declares the weight, and, where the family has a level above the weights,
     the closed-form optimum of that level (:func:`~pyro_vbd.priors.register_optimum`).
     """
@@ -48,7 +50,10 @@ class Prior(ABC):
         """
 
     def learned(self, name: str) -> dict[str, float]:
-        """Where the :class:`Learned` hyperparameters of the weight ``name`` start, by their site."""
+        """Where the :class:`Learned` hyperparameters of the weight ``name`` start, by their site.
+
+        Those that are missing here are ``pyro.param`` statements, kept in Pyro's store.
+        """
         return {}
 
     def input_first(self) -> Prior:

@@ -10,9 +10,9 @@ import pyro
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.guide import VBDGuide
+from pyro_vbd.inputs import length
 from pyro_vbd.prototype import observed_sites, run_with, untouched
 from pyro_vbd.training.batches import Batches
 
@@ -170,14 +170,13 @@ class Processes:
 
 
 def num_data(batch: tuple[Any, ...]) -> int:
-    """The length of a batch's first tensor.
+    """How many data a batch holds, by its first tensor.
 
     Raises:
         ValueError: for a batch without a tensor that has a dimension.
     """
-    for leaf in tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.dim():
-            return len(leaf)
-    raise ValueError(
-        "a batch holds no tensor with a dimension, by whose length it could be weighed against those of other processes"
-    )
+    if (count := length(batch)) is None:
+        raise ValueError(
+            "a batch holds no tensor with a dimension, by whose length it could be weighed against those of other processes"
+        )
+    return count

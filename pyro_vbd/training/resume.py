@@ -110,8 +110,8 @@ def restore(run: Fit, parameters: dict[str, Tensor], state: dict[str, Any], proc
     The optimizer keeps the settings that it has been made with now. A process that the run did not have before keeps its
     random state.
     """
+    _load_optimizer(run.optimizer, state["optimizer"])  # first: torch may refuse its groups
     assign(parameters, run.model, state["values"])
-    _load_optimizer(run.optimizer, state["optimizer"])
     if processes.rank < len(state["random_states"]):
         set_random_state(state["random_states"][processes.rank])
     run.history, run.epoch, run.step = state["history"], state["epoch"], state["step"]

@@ -94,9 +94,20 @@ def _(value: Distribution) -> str:
     return _call(value, tensors(value))  # torch's repr leaves out those of a distribution inside
 
 
+@_described.register(list)
+@_described.register(tuple)
+def _(value: Any) -> str:
+    return f"[{', '.join(map(_described, value))}]"
+
+
+@_described.register
+def _(value: Mapping) -> str:  # type: ignore[type-arg]
+    return f"{{{', '.join(f'{key}: {_described(part)}' for key, part in value.items())}}}"
+
+
 @_described.register
 def _(value: Prior) -> str:
-    return _call(value, vars(value).items())
+    return _call(value, ((name, part) for name, part in vars(value).items() if not name.startswith("_")))
 
 
 @_described.register

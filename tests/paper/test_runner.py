@@ -13,7 +13,7 @@ import torch
 import pyro_vbd as vbd
 from examples.paper import table4, table5
 from examples.paper.results import Results
-from examples.paper.runner import groups, main, run_cells, wanted, work_folder
+from examples.paper.runner import groups, main, run_cells, run_jobs, wanted, work_folder
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
 from tests.programs import Program
@@ -332,6 +332,24 @@ def test_jobs_are_processes_that_share_the_cells(folder):
     lines = (folder / "jobs" / "results" / "table4.jsonl").read_text().splitlines()
     assert [json.loads(line)["seed"] for line in lines] == [0, 1, 2]
     assert "Magnitude pruning" in (folder / "jobs" / "README.md").read_text()
+
+
+def test_failures_of_all_processes_are_counted(monkeypatch, tmp_path):
+    class Worker:
+        def __init__(self, target, args, daemon):
+            self.exitcode = (0, 2, -9)[args[2]]  # the last one was killed
+            assert daemon  # else it would outlive a program that is stopped
+
+        def start(self):
+            pass
+
+        join = start
+
+    class Context:
+        Process = Worker
+
+    monkeypatch.setattr("multiprocessing.get_context", lambda kind: Context())
+    assert run_jobs("table1", options(table(), tmp_path, "--jobs", "3")) == 3
 
 
 def test_seeds_differ_and_repeat(folder):

@@ -121,6 +121,24 @@ def test_two_models_have_hyperparameters_of_their_own_which_their_state_holds(de
         assert vbd.VBD_ELBO().terms(new, copied, x, x[:, 0]).kl.item() == kl
 
 
+def test_each_weight_reads_its_own_whatever_the_names():
+    """``<label>.<site>``, by which one is announced, may be the site of another."""
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.net = torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.net(x @ self.weight)
+
+    lifted = vbd.lift(Net(), {"weight": HalfNormal(Learned(0.5)), "*": HalfNormal(Learned(3.0))}, name="net")
+    trace = poutine.trace(lifted).get_trace(torch.randn(5, 3))
+    for site, scale in (("net.weight", 0.5), ("net.net.weight", 3.0)):
+        mean = trace.nodes[f"{site}.gamma"]["fn"].base_dist.mean
+        assert mean.unique().item() == pytest.approx(scale * math.sqrt(2 / math.pi), rel=1e-5)
+
+
 @pytest.mark.parametrize("local", [False, True])
 def test_svi_trains_them(local):
     x = torch.randn(20, 3)

@@ -80,6 +80,23 @@ def test_priors_are_told_apart_and_are_the_same_each_time():
     assert not [words for words in found if " at 0x" in words]
 
 
+def test_a_prior_of_ones_own_is_its_public_attributes():
+    class Counting(Mine):
+        def __init__(self, parts):
+            super().__init__(1.0)
+            self.parts, self._calls = parts, 0
+
+        def sample(self, name, init):
+            self._calls += 1
+            return super().sample(name, init)
+
+    prior = Counting({"a": (1.0, 2.0), "b": [None, "x"]})
+    before = settings(prior)
+    assert differing_setting(before, settings(prior)) is None
+    assert "parts={a: [1, 2], b: [None, 'x']}" in before["the prior of '0.weight'"]
+    assert differing_setting(before, settings(Counting({"a": (9.0, 2.0), "b": [None, "x"]})))
+
+
 def test_how_a_number_is_written_and_where_a_learned_one_starts_is_no_difference():
     for one, other in ((1, 1.0), (P.Learned(1.0), P.Learned(2.0))):
         assert settings(P.Horseshoe(one)) == settings(P.Horseshoe(other))
