@@ -11,6 +11,7 @@ from examples.paper import group_sparsity, table5
 from examples.paper.cell import Cell, Job
 from models import lenet_5_caffe, lenet_500_300
 from pyro_vbd.posterior.site_posteriors import submodule_name
+from tests.paper.kills import killed_after
 from tests.paper.small_data import enlarged_digits
 
 
@@ -68,25 +69,14 @@ def test_seeds_side_by_side(tmp_path, device):
     assert names == [["dense.ckpt", "fit_1.ckpt", "tune.ckpt"], ["dense.ckpt", "tune.ckpt"]]
 
 
-def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch):
+def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device):
     def metrics(where):
         return {key: value for key, value in run(job(tmp_path / where, device))[0].items() if key != "seconds"}
 
     whole = metrics("whole")
-
-    for module, saves, phase in (("pyro_vbd.training.loop", 2, "fit"), ("examples.paper.plain.vbd", 1, "tune")):
-        made = []
-
-        def stop_after(path, state, save=vbd.save_checkpoint, made=made, saves=saves, phase=phase):
-            save(path, state)
-            made.append(path.name == f"{phase}.ckpt")
-            if sum(made) == saves:
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(f"{module}.save_checkpoint", stop_after)
-            with pytest.raises(KeyboardInterrupt):
-                metrics("stopped")
+    for saves, phase in ((2, "fit"), (1, "tune")):
+        with killed_after(saves, f"{phase}.ckpt"):
+            metrics("stopped")
     assert metrics("stopped") == whole
 
 

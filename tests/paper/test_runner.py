@@ -14,6 +14,7 @@ import pyro_vbd as vbd
 from examples.paper import table4, table5
 from examples.paper.results import Results
 from examples.paper.runner import groups, main, run_cells, run_jobs, wanted, work_folder
+from tests.paper.kills import killed_after
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
 from tests.programs import Program
@@ -293,7 +294,7 @@ def test_killed_and_started_again_it_ends_where_it_would_have(folder):
     ],
 )
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, members, epochs):
+def test_phases_go_on_from_the_last_epoch(folder, program, method, members, epochs):
     made, *_ = program.TABLES
     size = made.sizes[0]
     name = made.cells([0])[0].table
@@ -308,20 +309,8 @@ def test_phases_go_on_from_the_last_epoch(folder, monkeypatch, program, method, 
         return [record["metrics"] for record in records]
 
     whole = run("whole")
-    saves = []
-
-    def stop_after(path, state, save=vbd.save_checkpoint):
-        save(path, state)
-        saves.append(path)
-        if len(saves) == epochs:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pyro_vbd.save_checkpoint", stop_after)
-        patch.setattr("pyro_vbd.training.loop.save_checkpoint", stop_after)
-        patch.setattr("pyro_vbd.training.members.save_checkpoint", stop_after)
-        with pytest.raises(KeyboardInterrupt):
-            run("stopped")
+    with killed_after(epochs):
+        run("stopped")
     assert run("stopped") == whole
 
 

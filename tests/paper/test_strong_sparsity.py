@@ -9,6 +9,7 @@ import torch
 import pyro_vbd as vbd
 from examples.paper import strong_sparsity, table4
 from examples.paper.cell import Cell, Job
+from tests.paper.kills import killed_after
 from tests.paper.small_data import enlarged_digits
 
 PRIOR = vbd.priors.GaussianUniform()
@@ -54,26 +55,17 @@ def test_seeds_side_by_side(tmp_path, device):
 
 
 @pytest.mark.parametrize("saves", [1, 3])
-def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, saves):
+def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, saves):
     def run(where):
         pyro.set_rng_seed(0)
         chosen = job(tmp_path / where, device, held_out=False, train=600, epochs=4, refit=0.5)
         (found,) = strong_sparsity.train([chosen], PRIOR)
         return {key: value for key, value in found.items() if key != "seconds"}
 
-    whole, made = run("whole"), []
-
-    def stop_after(path, state, save=vbd.save_checkpoint):
-        save(path, state)
-        made.append(path.name)
-        if len(made) == saves:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pyro_vbd.training.loop.save_checkpoint", stop_after)
-        with pytest.raises(KeyboardInterrupt):
-            run("stopped")
-    assert made[-1] == ("fit.ckpt" if saves == 1 else "refit.ckpt")
+    whole = run("whole")
+    with killed_after(saves) as written:
+        run("stopped")
+    assert written[-1] == ("fit.ckpt" if saves == 1 else "refit.ckpt")
     assert run("stopped") == whole
 
 

@@ -8,6 +8,7 @@ import pytest
 import pyro_vbd as vbd
 from examples.paper import structured_vbd, table5
 from examples.paper.cell import Cell, Job
+from tests.paper.kills import killed_after
 from tests.paper.small_data import enlarged_digits
 
 
@@ -55,20 +56,11 @@ def test_seeds_side_by_side(tmp_path, device):
 
 
 @pytest.mark.parametrize("saves", [1, 3])
-def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path, device, monkeypatch, saves):
+def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path, device, saves):
     def metrics(where):
         return {key: value for key, value in run(job(tmp_path / where, device, epochs=6))[0].items() if key != "seconds"}
 
-    whole, made = metrics("whole"), []
-
-    def stop_after(path, state, save=vbd.save_checkpoint):
-        save(path, state)
-        made.append(path)
-        if len(made) == saves:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pyro_vbd.training.loop.save_checkpoint", stop_after)
-        with pytest.raises(KeyboardInterrupt):
-            metrics("stopped")
+    whole = metrics("whole")
+    with killed_after(saves, "fit.ckpt"):
+        metrics("stopped")
     assert metrics("stopped") == whole
