@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -92,12 +92,13 @@ def run_with(
     ``leaves`` is a dict, each latent is a leaf of the autograd graph and is put into it. The arguments may be
     ``held_out`` data: then what they hold is checked as in training, but not how many they are.
     """
-    with ExitStack() as stack:
-        stack.enter_context(poutine.block())
-        stack.enter_context(pyro.validation_enabled(held_out and is_validation_enabled()))
-        stack.enter_context(held_out_data() if held_out else nullcontext())
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+    with (
+        poutine.block(),
+        pyro.validation_enabled(held_out and is_validation_enabled()),
+        held_out_data() if held_out else nullcontext(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
         values, args, kwargs = tree_map(_known_to_autograd, (dict(values), args, kwargs))
         # trace outside, so that plates have broadcast a site before its value is chosen
         return poutine.trace(_Fixed(values, leaves)(model)).get_trace(*args, **kwargs)

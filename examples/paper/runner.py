@@ -278,7 +278,8 @@ def run_jobs(program: str, options: argparse.Namespace) -> int:
         worker.start()
     for worker in workers:
         worker.join()
-    return sum(code if code and code > 0 else 1 for code in (worker.exitcode for worker in workers) if code)
+    codes = [worker.exitcode for worker in workers]
+    return sum(code if code > 0 else 1 for code in codes if code)  # below 0: the signal that ended it
 
 
 def _work(program: str, options: argparse.Namespace, position: int) -> None:
