@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.inputs import is_packed
-from pyro_vbd.parameters import OwnedParameters, announced, unique_label
+from pyro_vbd.parameters import OwnedParameters, announced, module_key, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import is_input_first
 from pyro_vbd.selection import Where, select
@@ -43,13 +43,13 @@ class StochasticNetwork(nn.Module):
         swapped = {f"{path}.weight".lstrip(".") for path, module in self.net.named_modules() if is_input_first(module)}
         self.priors = {n: p.input_first() if n in swapped else p for n, p in select(self.net, prior, where).items()}
         self.name, self._label = name, unique_label(name or "network")
-        #: Logarithms of the hyperparameters that are learned, by their site with "/" for ".".
+        #: Logarithms of the hyperparameters that are learned, by the key of their site.
         self.log_hyperparameters = nn.ParameterDict()
         self._learned_sites: dict[str, str] = {}  # site to key
         for parameter, weight in ((n, self.net.get_parameter(n)) for n in self.priors):
             weight.requires_grad_(False)
             for site, start in self.priors[parameter].learned(self.site(parameter)).items():
-                self._learned_sites[site] = key = site.replace(".", "/")
+                self._learned_sites[site] = key = module_key(site)
                 self.log_hyperparameters[key] = nn.Parameter(weight.detach().new_tensor(math.log(start)))
         #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these.
         self.inputs_seen: Any = None

@@ -24,6 +24,7 @@ __all__ = [
     "announce",
     "announced",
     "captured_parameters",
+    "module_key",
     "unique_label",
 ]
 
@@ -34,6 +35,11 @@ def unique_label(kind: str) -> str:
     """``kind``, then ``kind_1``, ``kind_2``...: a prefix of parameter names that no other object of the process has."""
     number = next(_numbers[kind])
     return f"{kind}_{number}" if number else kind
+
+
+def module_key(site: str) -> str:
+    """A site's name without dots, which torch allows in no name of a parameter or submodule; one for each site."""
+    return site.replace("~", "~0").replace("/", "~1").replace(".", "/")
 
 
 def announce(name: str, parameter: Tensor) -> Tensor:

@@ -11,13 +11,27 @@ from torch import nn
 
 import pyro_vbd as vbd
 from pyro_vbd.estimators.local_reparam import LocalReparam
-from pyro_vbd.parameters import LocalParameters, SampleTrace, announce, announced, captured_parameters, unique_label
+from pyro_vbd.parameters import (
+    LocalParameters,
+    SampleTrace,
+    announce,
+    announced,
+    captured_parameters,
+    module_key,
+    unique_label,
+)
 
 
 def test_labels_are_unique_in_the_process():
     kinds = ["GuideOfThisTest", "GuideOfThisTest", "OtherOfThisTest", "GuideOfThisTest"]
     labels = [unique_label(kind) for kind in kinds]
     assert labels == ["GuideOfThisTest", "GuideOfThisTest_1", "OtherOfThisTest", "GuideOfThisTest_2"]
+
+
+def test_sites_have_a_key_each_that_torch_takes():
+    sites = ["a.b", "a/b", "a~1b", "a~0b", "a.b/c", "a/b.c"]
+    keys = nn.ParameterDict({module_key(site): nn.Parameter(torch.zeros(())) for site in sites})
+    assert len(keys) == len(sites)
 
 
 def test_announced_parameter_is_itself_where_nobody_listens():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import IndependentTransform, biject_to
 
 from pyro_vbd.distributions import map_tensors, tensors
-from pyro_vbd.parameters import announce
+from pyro_vbd.parameters import announce, module_key
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
 
 __all__ = [
@@ -58,8 +58,8 @@ class SitePosterior(nn.Module, ABC):
 
 
 def submodule_name(site: str) -> str:
-    """Under which name a guide keeps what it has of a site: without dots, one for each, like no attribute of a module."""
-    return "q/" + site.replace("~", "~0").replace("/", "~1").replace(".", "/")
+    """Under which name a guide keeps what it has of a site: one for each, like no attribute of a module."""
+    return "q/" + module_key(site)
 
 
 class GaussianPosterior(SitePosterior):
