@@ -98,7 +98,7 @@ STRONG_GATES: dict[str, dict[str, Any]] = {
     FC: {**structured_vbd.RECIPE, "decay_from": 0.6, "kl": [[0, 7.0], [90, 7.0], [100, 1.0]]},
     CONV: {
         **structured_vbd.RECIPE, "epochs": 100, "decay_from": 0.6, "kl": [[0, 6.0], [45, 6.0], [50, 1.0]],
-        "site_weights": {"[37].weight": 0.5, "12.weight": 3.0},
+        "site_weights": {"3.weight": 2.4, "7.weight": 1.4, "12.weight": 2.0},
     },
 }  # fmt: skip
 STRONG_GROUPS = {
@@ -121,7 +121,7 @@ STRONG_METHODS = {
             FC: STRONG_GROUPS,
             CONV: {
                 **STRONG_GROUPS,
-                "kl_weight": 0.8,
+                "kl_weight": 0.7,
                 "site_weights": {"[03].weight": 2.0, "7.weight": 0.5, "9.weight": 12.5},
             },
         },
