@@ -37,14 +37,20 @@ __all__ = ["Fit", "fit"]
 class Fit:
     """A run as it stands: what callbacks see, and what :func:`fit` returns."""
 
+    #: What is trained, in place.
     model: Callable[..., Any]
+    #: Its posterior.
     guide: VBDGuide
+    #: The objective; while the run lasts its ``kl_weight`` is that of the epoch (``kl_schedule``).
     elbo: VBD_ELBO
+    #: As it stands after the last step.
     optimizer: Optimizer
     #: One record per epoch: loss, log_likelihood and kl (nats per datum; of all where a model has no ``num_data``),
-    #: kl_weight, lr, seconds; callbacks add to it.
+    #: kl_weight, lr, seconds; validation, where there is any; callbacks add to it.
     history: list[dict[str, Any]] = field(default_factory=list)
+    #: Epochs that are done, those of an earlier part of a resumed run included.
     epoch: int = 0
+    #: Steps that are done, counted alike.
     step: int = 0
     #: Epoch with the lowest validation loss, where there is validation.
     best_epoch: int | None = None
