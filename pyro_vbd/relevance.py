@@ -77,9 +77,9 @@ def masks(
 ) -> dict[str, Tensor]:
     r"""Which weights are kept, by site: 1 where :math:`\log\alpha` is at most the threshold, else 0.
 
-    At 3, alpha is 20, a binary dropout rate of 0.95 (section 4.3 of Liu et al. 2019; Molchanov et al. 2017); at 0, the
-    authors' threshold for gates, the noise is as large as the signal. Shapes and dtypes are those of the weights, as the
-    masks of ``torch.nn.utils.prune`` are.
+    At 3, the threshold of Molchanov et al. 2017, alpha is 20: a binary dropout rate of 0.95. At 0, the threshold for gates
+    in the released code of Liu et al. 2019 (who print none), the noise is as large as the signal. Shapes and dtypes are
+    those of the weights, as the masks of ``torch.nn.utils.prune`` are.
 
     Args:
         guide: a posterior.

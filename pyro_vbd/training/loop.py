@@ -120,8 +120,9 @@ def fit(
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there; without it, batches none of whose tensors is where
             model and guide are.
-        compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU three times as fast for dense networks,
-            and more under priors with much arithmetic, half as fast again for LeNet-5, no faster for a residual network.
+        compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU two to three times as fast for dense
+            networks, and more under priors with much arithmetic, a third to a half faster for LeNet-5, no faster for a
+            residual network.
             It takes ten seconds to two minutes at the start and so pays in runs of some thousands of steps: off by
             default. Batches of another shape than the first, the smaller one at the end of a pass say, run as they would
             without. ``Batches`` has its values checked in the first pass only.
