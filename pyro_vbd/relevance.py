@@ -64,7 +64,10 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
 
 
 def signal_to_noise(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
-    r""":math:`|\theta|/\sigma = \alpha^{-1/2}` by weight site; the higher, the more relevant. See :func:`relevance`."""
+    r""":math:`|\theta|/\sigma = \alpha^{-1/2}` by weight site; the higher, the more relevant.
+
+    Arguments, shapes and errors are those of :func:`relevance`.
+    """
     return {site: (-0.5 * value).exp() for site, value in relevance(guide, per).items()}
 
 
@@ -108,7 +111,10 @@ def masks(
 
 
 def sparsity(guide: VBDGuide, threshold: float | Mapping[str, float] = 3.0, gate_threshold: float = 0.0) -> float:
-    """Share of the Bayesian weights and gates whose log alpha exceeds the threshold, between 0 and 1."""
+    """Share of the Bayesian weights and gates whose log alpha exceeds the threshold, between 0 and 1.
+
+    Thresholds and errors are those of :func:`masks`.
+    """
     kept = masks(guide, threshold, gate_threshold).values()
     return 1.0 - float(sum(mask.sum() for mask in kept)) / sum(mask.numel() for mask in kept)
 
