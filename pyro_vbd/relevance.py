@@ -93,7 +93,7 @@ def masks(
 
     Raises:
         ValueError: if ``per`` is unknown, a threshold is NaN, or a pattern matches no site.
-        TypeError: if a threshold is no number: NumPy's are some, and tensors of one element.
+        TypeError: if a threshold is no number (those of NumPy and tensors of one element are).
     """
     if isinstance(threshold, Mapping):
         patterns, rest = {p: _number(f"the threshold of {p!r}", value) for p, value in threshold.items()}, 3.0

@@ -118,8 +118,8 @@ def fit(
             ``lr`` and other settings of the optimizer may differ from the earlier call's, and those of this call count;
             priors, ``num_data``, the guide's arguments and masks, and the kind of the optimizer may not.
         seed: of all random states, set at the start of a run.
-        device: where to train; model, guide and batches are moved there; without it, batches none of whose tensors is where
-            model and guide are.
+        device: where to train; model, guide and batches are moved there. Without it model and guide stay where they are,
+            and batches are moved to them, unless a tensor of the batch is there already.
         compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU two to three times as fast for dense
             networks, and more under priors with much arithmetic, a third to a half faster for LeNet-5, no faster for a
             residual network.
