@@ -50,7 +50,9 @@ class VBD_ELBO(ELBO):
 
     Raises:
         ValueError: for a negative or infinite ``kl_weight`` or site weight, fewer than one particle, an unknown estimator;
-            when called, for a guide that was made for another model, or a pattern that matches none of its sites.
+            when called, for a guide that was made for another model or does not know all of its latents, a handler around
+            model or guide alone that scales or masks, or a pattern that matches no site.
+        RuntimeError: when called, for a weight that the model never reads, where outputs are sampled in its place.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class VBD_ELBO(ELBO):
         self.site_weights = dict(site_weights or {})
         for name, weight in {"kl_weight": kl_weight, **self.site_weights}.items():
             if not 0 <= weight < math.inf:
-                raise ValueError(f"{name}={weight} weighs the KL: use a number >= 0, and 1 for the bound itself")
+                raise ValueError(f"{name}={weight} is no weight of a KL: use a number >= 0; the bound itself has 1")
         if num_particles < 1:
             raise ValueError(f"num_particles={num_particles} leaves nothing to average: use 1 or more")
         estimator_by_site(estimator)  # a wrong word is refused here, not at the first step

@@ -16,6 +16,7 @@ class ELBOTerms:
 
     #: Log-likelihood minus weighted KL: what is maximised.
     elbo: Tensor
+    #: Of the targets, scaled to the whole data set by the model's plate.
     log_likelihood: Tensor
     #: The KL of each latent site, not weighted; of a scale at a point, minus the log of its prior density.
     kl_by_site: dict[str, Tensor]

@@ -64,8 +64,10 @@ class VBDGuide(nn.Module):
     Means start at ``infer["init"]`` of the site (a network's present weights), else at small random values.
 
     Raises:
-        ValueError: at the first run, for a model with nothing to infer, a discrete latent, or a weight that is drawn
-            inside a subsampled plate.
+        ValueError: for an unknown ``alpha`` or ``scale_posterior``; at the first run, for a model with nothing to infer, a
+            discrete latent, a weight that is drawn inside a subsampled plate, or ``"exact"`` where the prior of a scale
+            holds a latent or a parameter.
+        RuntimeError: by ``load_state_dict``, where there are no parameters yet to load into.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class VBDGuide(nn.Module):
         wanted = torch.as_tensor(probabilities)
         if not bool(((wanted >= 0) & (wanted <= 1)).all()):
             raise ValueError(
-                f"probabilities={probabilities} are none: use numbers from 0 to 1, such as 0.05 for the low end"
+                f"probabilities={probabilities} are no probabilities: use numbers from 0 to 1, such as 0.05 for the low end"
             )
         self._ready(args, kwargs)
         found = {}

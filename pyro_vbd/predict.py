@@ -36,6 +36,7 @@ class ClassPrediction:
 class ValuePrediction:
     """Prediction of a number, of the shape of the targets."""
 
+    #: Mean over draws of the means.
     mean: Tensor
     #: Variance of a new observation: of the noise and of the weights.
     variance: Tensor

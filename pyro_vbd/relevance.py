@@ -49,11 +49,12 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
 
     Raises:
         ValueError: if ``per`` is none of the three.
+        TypeError: for a guide of another kind.
     """
     if per not in _SHARED:
         raise ValueError(f"per={per!r} is unknown: use one of {', '.join(_SHARED)}")
     if per == "weight":
-        return guide.log_alpha()
+        return _log_alpha(guide)
     found = {}
     for site, (variance, square) in _moments(guide).items():
         dims = _SHARED[per](variance.dim())
@@ -64,7 +65,10 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
 
 
 def signal_to_noise(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
-    r""":math:`|\theta|/\sigma = \alpha^{-1/2}` by weight site; the higher, the more relevant. See :func:`relevance`."""
+    r""":math:`|\theta|/\sigma = \alpha^{-1/2}` by weight site; the higher, the more relevant.
+
+    Arguments, shapes and errors are those of :func:`relevance`.
+    """
     return {site: (-0.5 * value).exp() for site, value in relevance(guide, per).items()}
 
 
@@ -77,9 +81,9 @@ def masks(
 ) -> dict[str, Tensor]:
     r"""Which weights are kept, by site: 1 where :math:`\log\alpha` is at most the threshold, else 0.
 
-    At 3, alpha is 20, a binary dropout rate of 0.95 (section 4.3 of Liu et al. 2019; Molchanov et al. 2017); at 0, the
-    authors' threshold for gates, the noise is as large as the signal. Shapes and dtypes are those of the weights, as the
-    masks of ``torch.nn.utils.prune`` are.
+    At 3, the threshold of Molchanov et al. 2017, alpha is 20: a binary dropout rate of 0.95. At 0, the threshold for gates
+    in the released code of Liu et al. 2019 (who print none), the noise is as large as the signal. Shapes and dtypes are
+    those of the weights, as the masks of ``torch.nn.utils.prune`` are.
 
     Args:
         guide: a posterior.
@@ -90,14 +94,15 @@ def masks(
 
     Raises:
         ValueError: if ``per`` is unknown, a threshold is NaN, or a pattern matches no site.
-        TypeError: if a threshold is no number: NumPy's are some, and tensors of one element.
+        TypeError: if a threshold is no number (those of NumPy and tensors of one element are), or for a guide of another
+            kind.
     """
     if isinstance(threshold, Mapping):
         patterns, rest = {p: _number(f"the threshold of {p!r}", value) for p, value in threshold.items()}, 3.0
     else:
         patterns, rest = {}, _number("threshold", threshold)
     rests = dict.fromkeys(gate_sites(guide.model), _number("gate_threshold", gate_threshold))
-    full = guide.log_alpha()
+    full = _log_alpha(guide)
     if lost := idle(patterns or ["*"], full):
         raise ValueError(f"the thresholds of {lost} are for no weight: the sites are {sorted(full)}; mend the patterns")
     limits = {site: first_match(patterns, site, rests.get(site, rest)) for site in full}
@@ -108,7 +113,10 @@ def masks(
 
 
 def sparsity(guide: VBDGuide, threshold: float | Mapping[str, float] = 3.0, gate_threshold: float = 0.0) -> float:
-    """Share of the Bayesian weights and gates whose log alpha exceeds the threshold, between 0 and 1."""
+    """Share of the Bayesian weights and gates whose log alpha exceeds the threshold, between 0 and 1.
+
+    Thresholds and errors are those of :func:`masks`.
+    """
     kept = masks(guide, threshold, gate_threshold).values()
     return 1.0 - float(sum(mask.sum() for mask in kept)) / sum(mask.numel() for mask in kept)
 
@@ -135,15 +143,16 @@ def point_network(
         A copy of the network, in the mode (``train`` or ``eval``) that the model's is in.
 
     Raises:
-        TypeError: if the model holds no network.
+        TypeError: if the model holds no network, or the guide is of another kind.
         ValueError: if the guide is another model's, or the masks are those of another network.
     """
     network = network_of(model)
     net = copy.deepcopy(network.net)
+    weights = list(_log_alpha(guide))
     means = guide.median()
     if kept is None:
         kept = masks(guide, threshold, gate_threshold) if threshold is not None else {}
-    _check_masks(kept, {site: means[site] for site in guide.log_alpha()})
+    _check_masks(kept, {site: means[site] for site in weights})
     for name in network.priors:
         site = network.site(name)
         parameter = net.get_parameter(name)
@@ -178,9 +187,15 @@ def gate_sites(model: Any) -> set[str]:
     return {network.site(name) for name, owner in owners.items() if isinstance(owner, Gate)}
 
 
+def _log_alpha(guide: Any) -> dict[str, Tensor]:
+    if not isinstance(guide, VBDGuide):
+        raise TypeError(f"{type(guide).__name__} has no dropout rates: pass a VBDGuide of the model")
+    return guide.log_alpha()
+
+
 def _moments(guide: VBDGuide) -> dict[str, tuple[Tensor, Tensor]]:
     """Variances and squared means, by weight site."""
-    weights = {site: guide._learned[site].distribution() for site in guide.log_alpha()}
+    weights = {site: guide._learned[site].distribution() for site in _log_alpha(guide)}
     return {site: (q.variance, q.loc.square()) for site, q in weights.items() if isinstance(q, MeanFieldNormal)}
 
 

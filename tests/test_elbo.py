@@ -491,7 +491,7 @@ def test_a_sites_kl_has_a_factor_of_its_own(float64):
 
 @pytest.mark.parametrize("weight", [-0.1, math.inf, math.nan])
 def test_bad_site_weight_is_refused(weight):
-    with pytest.raises(ValueError, match=r"0\.weight=.* weighs the KL: use a number >= 0"):
+    with pytest.raises(ValueError, match=r"0\.weight=.* is no weight of a KL: use a number >= 0"):
         vbd.VBD_ELBO(site_weights={"0.weight": weight})
 
 
@@ -558,7 +558,7 @@ def test_unknown_estimator_is_refused(estimator):
 
 @pytest.mark.parametrize("kl_weight", [-0.1, math.inf, math.nan])
 def test_bad_kl_weight_is_refused(kl_weight):
-    with pytest.raises(ValueError, match="weighs the KL: use a number >= 0"):
+    with pytest.raises(ValueError, match="is no weight of a KL: use a number >= 0"):
         vbd.VBD_ELBO(kl_weight=kl_weight)
 
 

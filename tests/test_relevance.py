@@ -3,6 +3,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from pyro.infer.autoguide import AutoNormal
 from torch import nn
 from torch.nn.utils import prune
 
@@ -173,6 +174,22 @@ def test_masks_of_another_network_are_refused():
     other = vbd.Classifier(nn.Sequential(nn.Linear(3, 2)), vbd.priors.GaussianUniform(), 8)
     with pytest.raises(ValueError, match=r"no posterior of '0.weight' with shape \(50, 64\): it is of another model"):
         vbd.point_network(model, vbd.VBDGuide(other))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, guide: vbd.relevance(guide),
+        lambda model, guide: vbd.masks(guide),
+        lambda model, guide: vbd.sparsity(guide),
+        lambda model, guide: vbd.point_network(model, guide),
+        lambda model, guide: vbd.compress(model, guide, inputs=torch.zeros(2, 64)),
+    ],
+)
+def test_a_guide_without_dropout_rates(ask):
+    model = classifier(20)
+    with pytest.raises(TypeError, match="AutoNormal has no dropout rates: pass a VBDGuide"):
+        ask(model, AutoNormal(model.prototype))
 
 
 def test_a_model_without_a_network():

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import griffe
@@ -45,10 +46,23 @@ def _reference(found: re.Match[str]) -> str:
     return f"[`{shown}`][{name}]" if name.startswith("pyro_vbd.") else f"`{shown}`"
 
 
+def comment_above(lines: Sequence[str], lineno: int) -> str:
+    """What ``#:`` comments say of the statement in a line (from 1 on): those in the lines right above it."""
+    found: list[str] = []
+    for line in reversed(lines[: lineno - 1]):
+        if not line.strip().startswith("#:"):
+            break
+        found.insert(0, line.strip().removeprefix("#:").strip())
+    return "\n".join(found)
+
+
 class DocstringMarkup(griffe.Extension):
-    """Translates each docstring as it is read."""
+    """Translates each docstring as it is read; an attribute's is the comment above it."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Of a module, a class, a function or an attribute."""
+        if obj.docstring is None and obj.is_attribute and obj.lineno is not None:
+            comment = comment_above(obj.lines_collection[obj.filepath], obj.lineno)
+            obj.docstring = griffe.Docstring(comment, parent=obj) if comment else None
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)

@@ -21,7 +21,7 @@ PROGRAMS = ("table1", "table2", "table3", "table4", "table5")
 HEAD = """# The paper's tables, run
 
 Tables 1 to 5 of Liu et al., *Variational Bayesian Dropout with a Hierarchical Prior*, CVPR 2019. The paper ran its own
-rows of Tables 4 and 5 and copied the others from earlier papers; here every row is run.
+rows of Tables 4 and 5 and copied the others from earlier papers; here every row has a program of its own.
 
 An entry is the mean over seeds, after "±" the standard deviation of a single run, in brackets the number of seeds, and in
 italics the paper's figure; a row or an entry without a mean has not been run. What is measured is the last epoch of a run

@@ -157,7 +157,8 @@ TABLES = [
             "sparsity": Column("removed by layer, %", 1),
         },
         "Weights are counted without biases. Variational rows: the protocol of Molchanov et al. 2017 for both priors, but "
-        "for LeNet-5's convolutions, which draw their weights once a batch where the published code samples their outputs.",
+        "without its clip of log alpha and its masking of means during training; and LeNet-5's convolutions draw their "
+        "weights once a batch, where the published code samples their outputs.",
     ),
     Table(
         "4-strong",

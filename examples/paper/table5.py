@@ -147,9 +147,10 @@ TABLES = [
         COLUMNS,
         "Neurons by layer: pixels and hidden units of LeNet-500-300; filters, filters, flattened inputs and hidden units "
         "of LeNet-5-Caffe. A neuron counts if something that is left reaches it and reads it; weights and multiply-adds "
-        "are those of the dense network of that size, which for the paper's rows follow from the neurons it prints. Under "
-        "variational dropout LeNet-5's convolutions draw their weights once a batch, where published code samples their "
-        "outputs.",
+        "are those of the dense network of that size, which for the paper's rows follow from the neurons it prints. "
+        "Structured Bayesian pruning and variational Bayesian dropout have gates on all of these, in the last 150 of 200 "
+        "epochs; a gate closes at a signal-to-noise ratio of 1, which is log alpha = 0. Under variational dropout "
+        "LeNet-5's convolutions draw their weights once a batch, where published code samples their outputs.",
     ),
     Table(
         "5-strong",

@@ -32,7 +32,7 @@ data = vbd.to_arviz(model, guide, x, y, num_samples=1000, sites="weight")
 print(data)
 slopes = np.asarray(data.posterior["weight"]).reshape(-1, 10)
 
-# %% How far is the guide from the posterior? Pareto's k of the importance weights: below 0.7 it can be trusted
+# %% How far is the guide from the posterior? Pareto's k of the importance weights: below 0.5 it is close to it
 k = vbd.pareto_k(model, guide, x, y)
 print(f"Pareto k = {k:.2f}")
 

@@ -40,6 +40,7 @@ _TOLERANCE = 1e-4
 class Cut:
     """A smaller network, and what could not go."""
 
+    #: The smaller one.
     network: nn.Module
     #: Units before and after, by layer.
     units: dict[str, tuple[int, int]]

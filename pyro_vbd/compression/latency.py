@@ -26,11 +26,15 @@ _SECONDS, _FEWEST, _MOST = 2.0, 5, 200
 class Latency:
     """Medians over turns of the seconds of one forward pass."""
 
+    #: Data in a pass.
     batch_size: int
+    #: Seconds of the first network.
     before: float
+    #: Seconds of the second.
     after: float
     #: Median over turns of the quotient before/after of neighbours in time: what a noisy machine disturbs least.
     speedup: float
+    #: How many there were.
     turns: int
 
 

@@ -29,19 +29,25 @@ class LayerReport:
     A tensor that several layers share counts for the first of them.
     """
 
+    #: Of the module, before the cut.
     name: str
+    #: Its class.
     kind: str
+    #: Weights before.
     weights: int
     #: Weights that are not 0 in the compressed network.
     nonzero: int
     #: Rows, filters or features; None where a layer has none of its own.
     units: int | None
+    #: The same after the cut.
     units_left: int | None
     #: Multiplications for one datum; zeros inside what is left are counted.
     multiply_adds: int
+    #: The same after the cut.
     multiply_adds_left: int
     #: Of parameters, buffers and the indices of a selection, dense.
     bytes: int
+    #: The same after the cut.
     bytes_left: int
 
     @property
@@ -54,15 +60,19 @@ class LayerReport:
 class Report:
     """A compression in numbers: printed as a table, a dict by :meth:`to_dict`, a figure by :meth:`draw`."""
 
+    #: A row for each layer.
     layers: tuple[LayerReport, ...]
     #: All parameters and buffers of the network, those of layers without weights included.
     bytes: int
+    #: The same after the cut.
     bytes_left: int
-    #: Bytes of the compressed network as a sparse file (:func:`~pyro_vbd.save_sparse`), at full precision and with 8 bits.
+    #: Bytes of the compressed network as a sparse file (:func:`~pyro_vbd.save_sparse`), at full precision.
     sparse_bytes: int
+    #: The same with 8 bits a weight.
     sparse_bytes_8: int
     #: Bayesian weights over those that the masks kept, before anything was cut: the papers' ratio.
     mask_ratio: float
+    #: Of both networks, for each batch size.
     latency: tuple[Latency, ...]
     #: The largest difference between the outputs of the masked and the cut network, over the largest output.
     difference: float
@@ -71,12 +81,12 @@ class Report:
 
     @property
     def weights(self) -> int:
-        """Before."""
+        """How many there were, without biases."""
         return sum(layer.weights for layer in self.layers)
 
     @property
     def nonzero(self) -> int:
-        """After."""
+        """Weights of the compressed network that are not 0."""
         return sum(layer.nonzero for layer in self.layers)
 
     @property

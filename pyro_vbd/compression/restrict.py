@@ -23,10 +23,11 @@ def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
 
     Args:
         guide: a posterior with parameters.
-        masks: by site, 1 where a weight stays: of :func:`~pyro_vbd.masks`, or your own; a site without one stays whole.
+        masks: by site, 1 where a weight stays, else 0: of :func:`~pyro_vbd.masks`, or your own; a site without one stays
+            whole.
 
     Raises:
-        ValueError: if a mask is of another network, or keeps nothing of a site.
+        ValueError: if a mask is of another network, holds other numbers than 0 and 1, or keeps nothing of a site.
     """
     chosen = {}
     for site, mask in masks.items():
@@ -39,6 +40,8 @@ def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
                 f"the mask of {site!r} has shape {tuple(mask.shape)}, the weight {tuple(posterior.loc.shape)}: it is of "
                 "another network"
             )
+        if not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError(f"the mask of {site!r} holds other numbers than 0 and 1: pass 1 where a weight stays, else 0")
         if not bool((mask != 0).any()):
             raise ValueError(
                 f"the mask of {site!r} keeps nothing, and nothing of it could be trained: use a higher threshold"

@@ -26,6 +26,7 @@ __all__ = ["Sweep", "SweepPoint", "point_error", "sweep"]
 class SweepPoint:
     """A threshold on log alpha, and what the network of the posterior means is without the weights beyond it."""
 
+    #: On log alpha.
     threshold: float
     #: Share of wrong classes, or mean squared error.
     error: float
@@ -37,7 +38,9 @@ class SweepPoint:
 class Sweep:
     """Points in the order of rising thresholds, and the error with nothing removed."""
 
+    #: One for each threshold.
     points: tuple[SweepPoint, ...]
+    #: With nothing removed: share of wrong classes, or mean squared error.
     full_error: float
 
     def pick(self, max_loss: float = 0.0) -> SweepPoint:

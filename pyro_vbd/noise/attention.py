@@ -29,7 +29,7 @@ class HeadwiseAttention(nn.Module):
 
     Raises:
         ValueError: if ``embed_dim`` is no multiple of ``num_heads`` and no ``head_dim`` is given; when called, for
-            attention weights asked for.
+            attention weights asked for, or ``is_causal`` with a ``key_padding_mask`` and no ``attn_mask``.
     """
 
     def __init__(

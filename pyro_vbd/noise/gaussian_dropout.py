@@ -15,9 +15,9 @@ class GaussianDropout(nn.Module):
     r"""A layer whose outputs are drawn as :math:`N(x\theta,\; \alpha\, x^2 \theta^2)`, :math:`\alpha = p/(1-p)` fixed.
 
     Wang and Manning, *Fast dropout training*, ICML 2013; sections 2 and 3 of Kingma et al. 2015 (arXiv:1506.02557): the
-    weights are :math:`N(\theta, \alpha\theta^2)` (eq. (2) of Liu et al. 2019), and the outputs are sampled instead of
-    them, each with noise of its own. There is no KL: with this alpha under a log-uniform prior it would be constant. In
-    evaluation mode the layer is as it was.
+    weights are :math:`N(\theta, \alpha\theta^2)` (eq. (4) of Liu et al. 2019), and the outputs are sampled instead of
+    them (eq. (3)), each with noise of its own. There is no KL: with this alpha under a log-uniform prior it would be
+    constant. In evaluation mode the layer is as it was.
 
     Args:
         layer: a linear layer or a convolution; any module with a ``weight`` that local reparameterisation knows.

@@ -51,8 +51,8 @@ class GammaPrecision(HierarchicalPrior):
         super().__init__({"concentration": concentration, "rate": rate}, per, global_scale)
         if per == "weight" and isinstance(concentration, int | float) and concentration <= 0.5:
             raise ValueError(
-                f"GammaPrecision(concentration={concentration}) has no optimum of the precision of a single weight: it "
-                "grows at 0 faster than one weight holds it; use more than 0.5, or StudentT, which stands on the variance"
+                f"GammaPrecision(concentration={concentration}) has the optimum of a single weight's precision at 0, an "
+                "infinite variance: use more than 0.5, or StudentT, which stands on the variance"
             )
 
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.Gamma:

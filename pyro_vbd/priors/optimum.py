@@ -40,8 +40,8 @@ def register_optimum(
         link: class of the transform of gamma that takes gamma's place, where there is one (``infer={"link": ...}``).
 
     The function receives the hyperprior (its parameters broadcast against the groups), S (shape of the groups) and n, and
-    the link as a fourth argument where there is one; it returns gamma inside the hyperprior's support, finite and positive
-    for every S >= 0.
+    the link as the keyword ``link`` where there is one; it returns gamma inside the hyperprior's support, finite and
+    positive for every S >= 0.
 
     Raises:
         ValueError: if ``on`` is none of the three.

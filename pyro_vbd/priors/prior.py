@@ -30,7 +30,7 @@ _VARIANCES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 class Prior(ABC):
     """A prior on weight tensors, as statements of a Pyro model.
 
-    Its public attributes are its settings, which may not change while a checkpoint of it is gone on from.
+    Its public attributes are its settings: a run that goes on from a checkpoint must have the same.
 
     A family is one file: a final subclass that declares the weight, and, where the family has a level above the weights,
     the closed-form optimum of that level (:func:`~pyro_vbd.priors.register_optimum`).

@@ -21,7 +21,7 @@ class ScaleMixture(HierarchicalPrior):
 
     with :math:`\sigma(\gamma)` equal to :math:`\gamma^{1/2}`, :math:`\gamma` or :math:`\gamma^{-1/2}`. Where the optimum
     of gamma is registered for the hyperprior's type (:func:`~pyro_vbd.priors.register_optimum`), a guide uses it;
-    otherwise gamma is a learned parameter, one per weight.
+    otherwise gamma is a learned parameter, one for each group of weights that share it.
 
     Args:
         hyperprior: a univariate Pyro distribution with its support in (0, inf), of batch shape ``()``.

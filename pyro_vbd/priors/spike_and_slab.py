@@ -39,7 +39,7 @@ class SpikeAndSlab(HierarchicalPrior):
         ValueError: if not 0 < spike < slab < infinity, the probability is not inside (0, 1), or for an unknown ``per``.
 
     Note:
-        gamma is a number off the continuum: NUTS cannot run on it.
+        gamma takes two values only: NUTS, which needs a continuum, cannot run on it.
     """
 
     on = "variance"

@@ -23,8 +23,8 @@ class StudentT(HierarchicalPrior):
 
     The density stands on the variance. With q(gamma) a delta the optimum for a group of n is
     :math:`\gamma^* = (S + \nu s^2)/(n + \nu + 2)`; with ``scale_posterior="exact"`` q(gamma) is
-    :math:`\mathrm{InverseGamma}((\nu + n)/2, (\nu s^2 + S)/2)`. No weight is pushed to 0 beyond
-    :math:`\gamma = \nu s^2/(n + \nu + 2)`: choose a small s for a sparse network.
+    :math:`\mathrm{InverseGamma}((\nu + n)/2, (\nu s^2 + S)/2)`. It never falls below
+    :math:`\nu s^2/(n + \nu + 2)`, and so weights far below s are shrunk no further: choose a small s for a sparse network.
 
     Source: Tipping 2001, *Sparse Bayesian learning and the relevance vector machine*, section 2; MacKay 1995.
 

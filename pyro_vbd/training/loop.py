@@ -37,14 +37,20 @@ __all__ = ["Fit", "fit"]
 class Fit:
     """A run as it stands: what callbacks see, and what :func:`fit` returns."""
 
+    #: What is trained, in place.
     model: Callable[..., Any]
+    #: Its posterior.
     guide: VBDGuide
+    #: The objective; while the run lasts its ``kl_weight`` is that of the epoch (``kl_schedule``).
     elbo: VBD_ELBO
+    #: As it stands after the last step.
     optimizer: Optimizer
     #: One record per epoch: loss, log_likelihood and kl (nats per datum; of all where a model has no ``num_data``),
-    #: kl_weight, lr, seconds; callbacks add to it.
+    #: kl_weight, lr, seconds; validation, where there is any; callbacks add to it.
     history: list[dict[str, Any]] = field(default_factory=list)
+    #: Epochs that are done, those of an earlier part of a resumed run included.
     epoch: int = 0
+    #: Steps that are done, counted alike.
     step: int = 0
     #: Epoch with the lowest validation loss, where there is validation.
     best_epoch: int | None = None
@@ -112,10 +118,11 @@ def fit(
             ``lr`` and other settings of the optimizer may differ from the earlier call's, and those of this call count;
             priors, ``num_data``, the guide's arguments and masks, and the kind of the optimizer may not.
         seed: of all random states, set at the start of a run.
-        device: where to train; model, guide and batches are moved there; without it, batches none of whose tensors is where
-            model and guide are.
-        compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU three times as fast for dense networks,
-            and more under priors with much arithmetic, half as fast again for LeNet-5, no faster for a residual network.
+        device: where to train; model, guide and batches are moved there. Without it model and guide stay where they are,
+            and batches are moved to them, unless a tensor of the batch is there already.
+        compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU two to three times as fast for dense
+            networks, and more under priors with much arithmetic, a third to a half faster for LeNet-5, no faster for a
+            residual network.
             It takes ten seconds to two minutes at the start and so pays in runs of some thousands of steps: off by
             default. Batches of another shape than the first, the smaller one at the end of a pass say, run as they would
             without. ``Batches`` has its values checked in the first pass only.

@@ -27,7 +27,7 @@ def alpha_quantiles(probabilities: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.9
         ValueError: for a probability outside [0, 1].
     """
     if not all(0 <= p <= 1 for p in probabilities):
-        raise ValueError(f"probabilities={probabilities} are none: use numbers from 0 to 1")
+        raise ValueError(f"probabilities={probabilities} are no probabilities: use numbers from 0 to 1")
 
     def record(run: Fit) -> dict[str, Any]:
         found = {}
