@@ -44,6 +44,25 @@ def test_constants_that_do_not_pass(middle):
 
 
 @torch.no_grad()
+def test_pooling_over_the_units_themselves_holds_them():
+    """An input without channels, which pooling takes for one of many places."""
+    net, x = nn.Sequential(nn.Linear(5, 4), nn.MaxPool1d(3, 1, 1), nn.Linear(4, 3)), torch.randn(2, 5)
+    net[0].weight[1] = 0.0
+    found = cut(net, x)
+    assert found.units["0"] == (4, 4)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_closed_gate_counted_from_the_end_takes_its_unit():
+    net, x = nn.Sequential(nn.Linear(5, 4), Gate(4, dim=-1), nn.Tanh(), nn.Linear(4, 3)), torch.randn(2, 6, 5)
+    net[1].weight[2] = 0.0
+    found = cut(net, x)
+    assert found.units["0"] == (4, 3)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_an_open_gate_that_cannot_be_absorbed_is_cut():
     net = nn.Sequential(nn.Linear(5, 4), Gate(4), nn.LayerNorm(4), nn.Linear(4, 3))
     x = torch.randn(3, 5)
