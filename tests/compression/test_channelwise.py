@@ -37,9 +37,10 @@ def test_constants_pass(middle):
                                     Function(lambda x: F.avg_pool2d(x, 2, None, 1)), nn.Softmax(1),
                                     nn.AvgPool2d(2, divisor_override=3), Function(lambda x: x * x.size(0)),
                                     Function(lambda x: F.avg_pool2d(x, 2, None, 0, False, True, 3)),
+                                    Function(lambda x: F.dropout(x, 0.0)), Function(lambda x: F.dropout(x, 0.0, True)),
                                     Function(lambda x: torch.clamp(x, max=x.size(0) - 3))])  # fmt: skip
 def test_constants_that_do_not_pass(middle):
-    """A mean that counts other zeros or is none; what mixes the channels; a number that follows from the batch's size."""
+    """A mean that counts other zeros or is none; what mixes the channels; noise; a number from the batch's size."""
     through(middle, 4)
 
 

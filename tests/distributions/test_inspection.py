@@ -70,7 +70,7 @@ def test_inverses_of_transforms_are_looked_into_and_mapped():
     transform = AffineTransform(torch.tensor(1.0), torch.tensor(2.0))
     inverse, value = transform.inv, torch.tensor(7.0, dtype=torch.float64)  # kept: the transform knows it from now on
     assert {name for name, _ in tensors(inverse)} == {"loc", "scale"}
-    for mapped in (map_tensors(inverse, lambda part: 10 * part.double()), map_tensors(transform, torch.Tensor.double).inv):
+    for mapped in (map_tensors(inverse, torch.Tensor.double), map_tensors(transform, torch.Tensor.double).inv):
         assert {part.dtype for _, part in tensors(mapped)} == {torch.float64}
         assert_close(mapped.inv(mapped(value)), value)
     assert_close(map_tensors(inverse, lambda part: 10 * part)(torch.tensor(50.0)), torch.tensor(2.0))

@@ -111,7 +111,6 @@ def test_wrong_networks_and_numbers():
         adversarial_loss(nn.Linear(2, 2), torch.ones(1, 2), torch.zeros(1).long())
     with pytest.raises(ValueError, match="train"):
         adversarial_loss(network().eval(), torch.ones(1, 6), torch.zeros(1).long())
-        adversarial_loss(network().eval(), torch.ones(1, 6), torch.zeros(1).long())
     half = nn.Sequential(AdversarialDropout(), AdversarialDropout().eval(), nn.Linear(6, 3))
     with pytest.raises(ValueError, match="train"):
         adversarial_loss(half, torch.ones(1, 6), torch.zeros(1).long())
