@@ -556,6 +556,10 @@ def test_unknown_estimator_is_refused(estimator):
         vbd.VBD_ELBO(estimator=estimator)
 
 
+def test_a_kl_weight_of_zero_leaves_the_likelihood():
+    assert vbd.VBD_ELBO(kl_weight=0.0, site_weights={"*": 0}).kl_weight == 0.0
+
+
 @pytest.mark.parametrize("kl_weight", [-0.1, math.inf, math.nan])
 def test_bad_kl_weight_is_refused(kl_weight):
     with pytest.raises(ValueError, match="is no weight of a KL: use a number >= 0"):

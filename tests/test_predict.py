@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.predict import _Classes, _Values
+from pyro_vbd.predict import _batches, _Classes, _count, _Values
 from tests.digits import classifier
 
 
@@ -138,6 +138,52 @@ def test_modes_and_handlers_are_left_alone():
     assert model.training
     assert not model.network.net[2].training
     assert int(model.network.net[1].num_batches_tracked) == 0
+
+
+def test_a_loader_of_inputs_alone():
+    """Its batches are tensors, and not inputs and targets."""
+    model = classifier(20)
+    guide = vbd.VBDGuide(model, init_log_var=-60.0)
+    x = torch.randn(10, 64)
+    found = vbd.predict(model, guide, list(x.split(3)), num_samples=1)
+    assert torch.allclose(found.probs, vbd.predict(model, guide, x, num_samples=1).probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 5, 6, 7])
+def test_batches_are_counted_for_the_progress_bar(size):
+    x = torch.randn(size, 2)
+    assert _count(x, 3) == len(list(_batches(x, 3)))
+    assert _count((x, x), 3) == len(list(_batches((x, x), 3)))
+    assert _count(list(x.split(3)), 3) == len(x.split(3))
+
+
+def test_a_guide_of_ones_own_is_in_evaluation_mode():
+    modes = []
+
+    class Guide(nn.Module):
+        def forward(self, x):
+            modes.append(self.training)
+            pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal((x * w).sum(-1), 0.5), obs=y)
+
+    guide = Guide()
+    vbd.predict(model, guide, torch.randn(4, 3), num_samples=2)
+    assert modes
+    assert not any(modes)
+    assert guide.training
+
+
+def test_no_information_is_below_zero():
+    """Draws that agree, whose mean is rounded to another number than theirs."""
+    draw = dist.Categorical(probs=torch.rand(500, 7))
+    sums = _Classes(draw)
+    for _ in range(3):
+        sums.add(1, draw)
+    assert (sums.result(3).mutual_information >= 0).all()
 
 
 def test_bad_input():

@@ -144,6 +144,20 @@ def test_gates_have_a_threshold_of_their_own():
         vbd.masks(guide, {"*": 3.0, "conv.*": 1.0})
 
 
+@pytest.mark.parametrize("per", ["unit", "input"])
+def test_a_gate_is_a_unit_of_its_own(per):
+    _, guide = gated()
+    torch.testing.assert_close(vbd.relevance(guide, per)["1.1.weight"], guide.log_alpha()["1.1.weight"])
+
+
+def test_the_gates_threshold_counts_everywhere():
+    model, guide = gated()
+    kept = vbd.masks(guide, 3.0, 1.5)
+    assert torch.equal(vbd.point_network(model, guide, 3.0, 1.5)[1][1].weight != 0, kept["1.1.weight"] != 0)
+    zeros = sum(int((mask == 0).sum()) for mask in kept.values())
+    assert vbd.sparsity(guide, 3.0, 1.5) == pytest.approx(zeros / sum(mask.numel() for mask in kept.values()))
+
+
 @pytest.mark.parametrize("number", [np.float32, np.int64, torch.tensor, lambda n: torch.full((1,), n), Fraction])
 def test_numbers_of_every_library_are_thresholds(number):
     model, guide = gated()

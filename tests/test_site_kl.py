@@ -10,6 +10,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
+from pyro_vbd.posterior.exact_scale import CollapsedScales, ExactScale
 from pyro_vbd.posterior.mean_field import AdditiveNormal
 from pyro_vbd.site_kl import site_kls
 
@@ -86,6 +87,32 @@ def test_auxiliary_site_gives_its_log_density():
     found = site_kls(model_trace, trace, False)
     torch.testing.assert_close(found["u"], q.log_prob(trace.nodes["u"]["value"]))
     torch.testing.assert_close(found["u"] + found["z"], torch.tensor(0.0), atol=1e-5, rtol=0.0)
+
+
+def test_handlers_act_on_an_auxiliary_site():
+    q, keep = dist.Normal(torch.zeros(3), 2.0), torch.tensor([True, False, True])
+
+    def guide():
+        with pyro.plate("three", 3), poutine.scale(scale=0.25), poutine.mask(mask=keep):
+            pyro.sample("u", q, infer={"is_auxiliary": True})
+
+    trace = poutine.trace(guide).get_trace()
+    found = site_kls(poutine.trace(lambda: None).get_trace(), trace, False)
+    torch.testing.assert_close(found["u"], 0.25 * (q.log_prob(trace.nodes["u"]["value"]) * keep).sum())
+
+
+def test_a_mask_acts_on_the_remainder_of_each_exact_scale():
+    keep = torch.tensor([True, False, True])
+    prior = dist.Gamma(torch.tensor(2.0), torch.tensor(1.0))
+    q = ExactScale(prior, torch.reciprocal, torch.reciprocal, torch.tensor([[0.1, 1.0], [2.0, 3.0], [9.0, 0.5]]), 1.0)
+
+    def states(fn):
+        with pyro.plate("three", 3), poutine.mask(mask=keep):
+            pyro.sample("g", fn.to_event(1))
+
+    with CollapsedScales():
+        found = kls(lambda: states(prior.expand([3, 2])), lambda: states(q))
+    torch.testing.assert_close(found["g"], q.remainder[keep].sum())
 
 
 def weight(fn):

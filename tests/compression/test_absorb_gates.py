@@ -45,6 +45,16 @@ def test_of_places_not_through_pooling():
     torch.testing.assert_close(cut(net, x).network(x), net(x), rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_of_tokens_not_into_a_layer_of_features():
+    net = nn.Sequential(nn.Linear(6, 4), nn.Softplus(), Gate(4), nn.Linear(4, 3)).eval()
+    net[2].weight.copy_(torch.rand(4) + 0.5)
+    x = torch.randn(2, 4, 6)  # as many tokens as features
+    found = cut(net, x)
+    assert isinstance(found.network[2], Gate)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
 def test_into_all_readers_or_none():
     two = nn.Conv2d(4, 3, 1), nn.Conv2d(4, 2, 1)
     assert is_absorbed(Concatenated(*two))

@@ -37,10 +37,30 @@ def test_constants_pass(middle):
                                     Function(lambda x: F.avg_pool2d(x, 2, None, 1)), nn.Softmax(1),
                                     nn.AvgPool2d(2, divisor_override=3), Function(lambda x: x * x.size(0)),
                                     Function(lambda x: F.avg_pool2d(x, 2, None, 0, False, True, 3)),
+                                    Function(lambda x: F.dropout(x, 0.0)), Function(lambda x: F.dropout(x, 0.0, True)),
                                     Function(lambda x: torch.clamp(x, max=x.size(0) - 3))])  # fmt: skip
 def test_constants_that_do_not_pass(middle):
-    """A mean that counts other zeros or is none; what mixes the channels; a number that follows from the batch's size."""
+    """A mean that counts other zeros or is none; what mixes the channels; noise; a number from the batch's size."""
     through(middle, 4)
+
+
+@torch.no_grad()
+def test_pooling_over_the_units_themselves_holds_them():
+    """An input without channels, which pooling takes for one of many places."""
+    net, x = nn.Sequential(nn.Linear(5, 4), nn.MaxPool1d(3, 1, 1), nn.Linear(4, 3)), torch.randn(2, 5)
+    net[0].weight[1] = 0.0
+    found = cut(net, x)
+    assert found.units["0"] == (4, 4)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_closed_gate_counted_from_the_end_takes_its_unit():
+    net, x = nn.Sequential(nn.Linear(5, 4), Gate(4, dim=-1), nn.Tanh(), nn.Linear(4, 3)), torch.randn(2, 6, 5)
+    net[1].weight[2] = 0.0
+    found = cut(net, x)
+    assert found.units["0"] == (4, 3)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()

@@ -35,3 +35,10 @@ def test_integers_and_dicts():
     (found,) = example_inputs(model.network).values()
     assert found.dtype == torch.int64
     assert found.eq(0).all()
+
+
+def test_positional_and_keyword_inputs_are_asked_for():
+    lifted = vbd.lift(nn.Bilinear(3, 2, 4), vbd.priors.Gaussian())
+    lifted(torch.randn(5, 3), input2=torch.randn(5, 2))
+    with pytest.raises(ValueError, match="takes positional and keyword inputs: pass example inputs by inputs="):
+        example_inputs(lifted)

@@ -38,6 +38,17 @@ def test_closed_gates(bias):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_and_mode_stay(training):
+    net = Net(gated=True)
+    net.attention.dropout = 0.25
+    net.attention.gate.weight[1] = 0.0
+    small = cut(net.train(training), torch.randn(2, 5, 8)).network.attention
+    assert (small.num_heads, small.dropout) == (3, 0.25)
+    assert {module.training for module in small.modules()} == {training}
+
+
+@torch.no_grad()
 def test_no_head_is_dead():
     assert type(small_of(Net(gated=False))) is nn.MultiheadAttention
 

@@ -37,6 +37,10 @@ def test_only_what_is_constant_on_both_sides_goes(join):
     assert outcome(join) == (4, 4)
 
 
+def test_a_sum_of_multiples_is_no_sum():
+    assert outcome(lambda a, b: torch.add(a, b, alpha=2)) == (5, 5)
+
+
 def test_a_factor_of_zero_takes_the_product():
     def join(a, b):
         return a.relu() * b

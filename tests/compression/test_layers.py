@@ -56,6 +56,27 @@ def test_an_embedding_loses_features():
 
 
 @torch.no_grad()
+def test_an_embedding_that_renormalises_its_rows_stays_whole():
+    net = nn.Sequential(nn.Embedding(7, 5, max_norm=1.0), nn.Flatten(), nn.Linear(15, 3))
+    net[0].weight[:3].mul_(0.01)  # the others are too long, and are not among the example inputs
+    net[0].weight[3:].mul_(10.0)
+    net[0].weight[:, 1] = 0.1
+    found, x = cut(net, torch.randint(3, (4, 3))), torch.arange(7).expand(3, 7).T
+    assert found.network[0].weight.shape == (7, 5)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_group_whose_inputs_cannot_go_stays():
+    net = nn.Sequential(nn.Conv1d(2, 4, 1), nn.Softmax(1), nn.Conv1d(4, 4, 3, groups=2), nn.Conv1d(4, 3, 1))
+    net[3].weight[:, :2] = 0.0
+    x = torch.randn(2, 2, 9)
+    found = cut(net, x)
+    assert (found.units["2"], found.network[2].groups) == ((4, 4), 2)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_depthwise_channels_go_with_their_inputs():
     net = nn.Sequential(nn.Conv1d(2, 4, 1), nn.Conv1d(4, 4, 3, groups=4), nn.Conv1d(4, 3, 1))
     net[2].weight[:, 2] = 0.0

@@ -29,6 +29,17 @@ def test_a_layer_norm_keeps_its_inputs_and_its_constants_are_not_read():
 
 
 @torch.no_grad()
+def test_a_layer_norm_of_several_dimensions_keeps_all():
+    net = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm((6, 6)), nn.Linear(6, 3))
+    net[1].weight[:, 2] = 0.0
+    net[1].bias.normal_()
+    x = torch.randn(2, 6, 4)
+    found = cut(net, x)
+    assert found.units["0"] == (6, 6)
+    torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_groups_of_a_group_norm_go_whole():
     net = nn.Sequential(nn.Conv2d(2, 6, 3), nn.GroupNorm(3, 6), nn.ReLU(), nn.Conv2d(6, 3, 3))
     net[3].weight[:, [0, 2, 3]] = 0.0

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import math
 
 import torch
 from torch import nn
@@ -65,6 +67,18 @@ def test_multiply_adds_of_attention():
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+def test_counting_leaves_modes_statistics_and_settings():
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        assert multiply_adds(net, torch.randn(5, 4))["0"] == 12
+        assert not torch.backends.mha.get_fastpath_enabled()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    assert net[1].training
+    assert int(net[1].num_batches_tracked) == 0
+
+
 def test_as_a_dict_and_as_a_table():
     _, report = small_report()
     found = json.loads(json.dumps(report.to_dict()))
@@ -77,3 +91,9 @@ def test_as_a_dict_and_as_a_table():
     lines = table.splitlines()
     assert len({line.index("->") for line in lines[1:3]}) == 1
     assert all(not line.endswith(" ") for line in lines)
+
+
+def test_an_infinite_ratio_is_null_in_json():
+    _, report = small_report()
+    found = json.loads(json.dumps(dataclasses.replace(report, mask_ratio=math.inf).to_dict(), allow_nan=False))
+    assert found["total"]["mask_ratio"] is None

@@ -3,6 +3,7 @@
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import AffineTransform
 from torch.testing import assert_close
 
 from pyro_vbd.distributions import CentredNormal, base_distribution, is_positive, map_tensors, tensors
@@ -63,6 +64,16 @@ def test_map_tensors_maps_the_values():
     mapped = map_tensors(dist.Normal(1.0, 2.0).expand(torch.Size([3])).to_event(1), lambda value: 10 * value)
     assert_close(base_distribution(mapped).loc, torch.full((3,), 10.0))
     assert_close(base_distribution(mapped).scale, torch.full((3,), 20.0))
+
+
+def test_inverses_of_transforms_are_looked_into_and_mapped():
+    transform = AffineTransform(torch.tensor(1.0), torch.tensor(2.0))
+    inverse, value = transform.inv, torch.tensor(7.0, dtype=torch.float64)  # kept: the transform knows it from now on
+    assert {name for name, _ in tensors(inverse)} == {"loc", "scale"}
+    for mapped in (map_tensors(inverse, torch.Tensor.double), map_tensors(transform, torch.Tensor.double).inv):
+        assert {part.dtype for _, part in tensors(mapped)} == {torch.float64}
+        assert_close(mapped.inv(mapped(value)), value)
+    assert_close(map_tensors(inverse, lambda part: 10 * part)(torch.tensor(50.0)), torch.tensor(2.0))
 
 
 @pytest.mark.parametrize(

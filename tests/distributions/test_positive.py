@@ -199,6 +199,19 @@ def test_draws_of_heavy_tails_stay_finite_and_positive(dtype):
     assert (x > 0).all()
 
 
+def test_draws_whose_quotient_overflows_stay_finite():
+    small = torch.full((2000,), 0.02)
+    x = positive.BetaPrime(torch.full_like(small, 10.0), small, torch.ones_like(small)).sample()
+    assert x.isfinite().all()
+    assert (x > 1e38).any()
+
+
+def test_draws_between_close_bounds_lie_between_them():
+    low = torch.rand(1000) + 0.1
+    fn = positive.Reciprocal(low, torch.nextafter(low, 2 * low))
+    assert fn.support.check(fn.sample((100,))).all()
+
+
 # --- two points ----------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +224,14 @@ def test_two_points():
     values = tensor([0.1, 4.0, 1.0])
     found = positive.TwoPoint(tensor(0.1), tensor(4.0), tensor(0.3)).log_prob(values)
     assert_close(found, tensor([math.log(0.7), math.log(0.3), -math.inf]))
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_both_points_are_listed(shape):
+    fn = positive.TwoPoint(tensor(0.1), tensor(4.0), tensor(0.3)).expand(torch.Size(shape))
+    ends = tensor([0.1, 4.0])
+    assert torch.equal(fn.enumerate_support(), ends.reshape(2, *(1 for _ in shape)).expand(2, *shape))
+    assert torch.equal(fn.enumerate_support(expand=False), ends.reshape(2, *(1 for _ in shape)))
 
 
 def test_quantiles_of_two_points_under_a_weight():
@@ -262,6 +283,12 @@ def test_log_bessel_k_has_a_gradient_in_the_order():
     (slope,) = torch.autograd.grad(log_bessel_k(order, x).sum(), order)
     ends = [np.log(special.kve(order.detach().cpu() + step, x.cpu())) for step in (1e-5, -1e-5)]
     assert_close(slope.cpu(), torch.as_tensor((ends[0] - ends[1]) / 2e-5), rtol=1e-5, atol=1e-6)
+
+
+def test_log_bessel_k_broadcasts():
+    order, x = tensor([[-1.5], [0.0], [7.0]]), tensor([0.2, 3.0])
+    expected = np.log(special.kv(order.cpu(), x.cpu()))
+    np.testing.assert_allclose(log_bessel_k(order, x).cpu(), expected, rtol=1e-7, atol=1e-7)
 
 
 def test_log_bessel_k_keeps_the_dtype():

@@ -62,6 +62,8 @@ def test_an_integrand_that_does_not_fall_off_has_no_integral(rate):
     assert curve.log_integral().isnan().all()
     half = grid(lambda x: -x.clamp_min(0.0), torch.zeros((), dtype=LINE))  # on one side only
     assert half.log_integral().isnan()
+    slow = grid(lambda x: -x.abs() / 30, torch.zeros((), dtype=LINE))  # e^-10 is left where it ends
+    assert slow.log_integral().isnan()
 
 
 def test_one_bad_integrand_among_good_ones():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pyro_vbd.distributions import Truncated, truncated
+from pyro_vbd.distributions.positive import BetaPrime
 from tests.distributions.test_positive import tensor, truncated_gamma
 
 
@@ -39,4 +40,12 @@ def test_copies_of_a_truncated_share_one_integral(monkeypatch):
     monkeypatch.setattr(truncated, "grid", counted)
     fn = truncated_gamma(tensor(0.5), tensor(1.0), tensor(0.1)).expand(torch.Size((50, 40)))
     fn.log_prob(torch.ones(50, 40, dtype=torch.float64))
+    assert fn.base.batch_shape == (50, 40)
     assert shapes == [()]
+
+
+def test_draws_of_a_heavy_tail_stay_finite():
+    heavy = BetaPrime(torch.tensor(1.0), torch.tensor(0.02), torch.tensor(1.0))
+    x = Truncated(heavy, torch.tensor(0.1)).sample((2000,))
+    assert x.isfinite().all()
+    assert (x > 1e38).any()

@@ -35,6 +35,17 @@ def test_numbers_belong_to_their_draw_and_datum(batch_size):
     assert found["sample_stats"]["lp"].dtype == torch.float64
 
 
+def test_many_data_of_single_precision_are_summed_in_double():
+    torch.set_default_dtype(torch.float32)
+    x, y = data(20_000)
+    model = make_model(len(x))
+    with draw_runs(model, vbd.VBDGuide(model, x, y), (x, y), 7000) as runs:
+        found = draw_arrays(runs, 2, GROUPS)
+    assert found["log_likelihood"]["y"].dtype == torch.float32
+    expected = found["log_likelihood"]["y"].double().sum(1) + found["log_prior"]["w"]
+    assert torch.allclose(found["sample_stats"]["lp"], expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("batch_size", [5, 100])
 def test_weights_of_the_exact_posterior_are_the_evidence(batch_size):
     x, y = data()

@@ -23,6 +23,7 @@ def test_modules():
             "up": nn.ConvTranspose1d(2, 4, 3),
             "pair": nn.Bilinear(2, 3, 4),
             "words": nn.Embedding(7, 2),
+            "bag": nn.EmbeddingBag(7, 2),
             "norm": nn.LayerNorm(4),
         }
     )
@@ -38,6 +39,7 @@ def test_modules():
         "pair.weight": ("pair.out", "pair.in1", "pair.in2"),
         "pair.bias": ("pair.out",),
         "words.weight": ("words.index", "words.feature"),
+        "bag.weight": ("bag.index", "bag.feature"),
     }
     assert module_dimensions(lambda x: x) == {}
 

@@ -8,7 +8,9 @@ import torch
 from torch.distributions import Normal
 
 import pyro_vbd as vbd
+from pyro_vbd.draws.model_run import ModelRun
 from pyro_vbd.draws.runs import draw_runs
+from pyro_vbd.prototype import sample_sites
 from tests.digits import classifier
 from tests.linear_model import NOISE, data, exact_pair
 
@@ -34,6 +36,16 @@ def test_densities_of_a_regression(draws):
     assert torch.allclose(run.log_q(), Normal(q.loc, q.scale).log_prob(w).sum(-1))
     assert torch.allclose(run.log_likelihood()["y"], Normal(w @ x.T, NOISE).log_prob(y))
     assert torch.equal(run.observed()["y"], y[None])
+
+
+def test_many_terms_of_single_precision_are_summed_in_double():
+    prior = dist.Normal(torch.zeros(100_000, dtype=torch.float32), 1.0)
+    trace = poutine.trace(lambda: pyro.sample("w", prior.to_event(1))).get_trace()
+    run = ModelRun(slice(0, 1), slice(0, 1), trace, trace, sample_sites(trace), together=False)
+    expected = prior.log_prob(trace.nodes["w"]["value"]).double().sum()
+    for found in (run.log_prior()["w"], run.log_q()):
+        assert found.dtype == torch.float64
+        assert torch.allclose(found, expected, rtol=1e-12)
 
 
 def test_a_network_and_its_gammas():
@@ -91,6 +103,35 @@ def test_latents_in_plates_are_summed(draws):
     assert torch.allclose(run.log_prior()["z"], Normal(0.0, 2.0).log_prob(z).sum((1, 2)))
     assert torch.allclose(run.log_q(), Normal(q.loc, q.scale).log_prob(z).sum((1, 2)))
     assert torch.allclose(run.log_likelihood()["y"], Normal(z.mean((1, 2))[:, None] + x, 1.0).log_prob(y))
+
+
+def test_masks_of_latents_count():
+    keep = torch.tensor([True, False, True])
+
+    def model(x, y=None):
+        with pyro.plate("groups", 3), poutine.mask(mask=keep):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 2.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x + z.mean(), 1.0), obs=y)
+
+    x = torch.randn(6)
+    guide = vbd.VBDGuide(model, x, x)
+    run = only_run(model, poutine.mask(guide.forward, mask=keep), (x, x), 1)
+    z, q = run.latents()["z"], guide.posteriors["q/z"].distribution()
+    assert torch.allclose(run.log_prior()["z"], Normal(0.0, 2.0).log_prob(z)[:, keep].sum((1, 2)))
+    assert torch.allclose(run.log_q(), Normal(q.loc, q.scale).log_prob(z)[:, keep].sum((1, 2)))
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_targets_that_broadcast_are_observed_whole(draws):
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x), dim=-2), pyro.plate("outputs", 3, dim=-1):
+            pyro.sample("y", dist.Normal(x * (w if w.dim() == 1 else w.squeeze(-2)), 1.0), obs=y)
+
+    x, y = torch.randn(6, 3), torch.randn(6, 1)
+    run = only_run(model, vbd.VBDGuide(model, x, y), (x, y), draws, batch_size=6 * draws)
+    assert torch.equal(run.observed()["y"], y.expand(1, 6, 3))
 
 
 def test_masks_count_and_scales_do_not():

@@ -79,6 +79,38 @@ def test_points_are_known():
         assert runs.points == {"0.weight.gamma", "2.weight.gamma"}
 
 
+def test_a_point_that_moves_from_draw_to_draw_is_none():
+    """Pyro's guides give a latent as a Delta at what they drew elsewhere."""
+    x, y = data()
+    model = make_model(len(x))
+    guide = pyro.infer.autoguide.AutoNormal(model)
+    guide(x, y)
+    with draw_runs(model, guide, (x, y), 100) as runs:
+        assert runs.points == set()
+
+
+def test_every_datum_is_looked_at_under_validation():
+    """Of a batch that the first one does not hold too."""
+    model = classifier(20)
+    guide = vbd.VBDGuide(model)
+    x, y = torch.randn(20, 64), torch.zeros(20).long()
+    y[-1] = 10
+    with pyro.validation_enabled(True), pytest.raises(ValueError, match="10"):
+        visits(model, guide, (x, y), 1, 5)
+
+
+def test_a_guide_of_ones_own_is_in_evaluation_mode():
+    class Guide(nn.Module):
+        def forward(self, x, y=None):
+            assert not self.training
+            pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+    x, y = data()
+    guide = Guide()
+    assert visits(make_model(len(x)), guide, (x, y), 1, 32) == [(0, 1, 0, 32)]
+    assert guide.training
+
+
 def test_predictive_draws_follow_the_observations_that_they_depend_on():
     def model(x, y=None):
         w = pyro.sample("w", dist.Normal(0.0, 1.0))
@@ -102,11 +134,11 @@ def test_how_the_plate_counts_the_data():
     x, y = data()
     model = make_model(1000)
     guide = vbd.VBDGuide(model, x, y)
-    for batch_size in (7, 100):
+    for batch_size in (1, 7, 100):
         with draw_runs(model, guide, (x, y), batch_size) as runs:
             assert (runs.full_size, runs.num_data) == (1000, 32)
     model, guide = exact_pair(x, y)
-    for batch_size in (7, 100):
+    for batch_size in (1, 7, 100):
         with draw_runs(model, guide, (x, y), batch_size) as runs:
             assert runs.full_size == runs.num_data == 32
     network = classifier(16)  # fewer than there are data here, and as many as there are in a batch

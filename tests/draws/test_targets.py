@@ -1,5 +1,7 @@
 """Draws of the targets' distribution: many at once are those one by one, or it is done one by one."""
 
+import pyro
+import pyro.distributions as dist
 import pyro.poutine as poutine
 import pytest
 import torch
@@ -57,6 +59,33 @@ def test_a_hand_written_model_that_broadcasts():
     assert counts == [1, 9]
     assert fns[1].mean.shape == (9, 20)
     assert not is_of_classes(fns[1])
+
+
+def test_of_several_targets_one_is_named():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal((x * w).sum(-1), 0.5), obs=y)
+            pyro.sample("z", dist.Normal((x * w).sum(-1) + 100.0, 0.5), obs=y)
+
+    x = torch.randn(4, 3)
+    guide = vbd.VBDGuide(model, x, x.sum(-1))
+    with pytest.raises(ValueError, match=r"draws \['y', 'z'\] beyond the guide's latents"):
+        several(TargetDraws(model, guide, None, 1000), x, 2)
+    for site, low in (("y", False), ("z", True)):
+        _, fns = several(TargetDraws(model, guide, site, 1000), x, 2)
+        assert all((fn.mean > 50.0).all() == low for fn in fns)
+
+
+def test_a_variance_that_mixes_draws_is_found_out():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal((x * w).sum(-1), w.mean().exp()), obs=y)
+
+    x = torch.randn(20, 3)
+    guide = vbd.VBDGuide(model, x, x.sum(-1), init_log_var=-1.0)
+    assert several(TargetDraws(model, guide, "y", 1000), x, 10)[0] == [1] * 10
 
 
 def test_the_law_is_that_of_draws_one_by_one():

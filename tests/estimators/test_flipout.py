@@ -91,6 +91,16 @@ def test_another_use_of_the_weight_in_the_same_run_has_the_same_draw():
     torch.testing.assert_close(norm, again.draw().norm())
 
 
+def test_a_weight_first_flipped_under_no_grad_still_learns():
+    loc, variance = (part.requires_grad_() for part in parameters((2, 3)))
+    weight, x = FlipoutTensor(loc, variance), torch.randn(4, 3)
+    with torch.no_grad():
+        F.linear(x, weight)
+    F.linear(x, weight).square().sum().backward()
+    assert loc.grad.ne(0).all()
+    assert variance.grad.ne(0).all()
+
+
 def test_views_and_factors_keep_the_draw():
     w = FlipoutTensor(*parameters((3, 2)))
     view = w.t()

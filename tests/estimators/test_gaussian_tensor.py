@@ -145,6 +145,14 @@ def test_a_weight_once_drawn_is_used_by_its_draw():
     assert torch.equal(x @ weight.T, x @ weight.draw().T)
 
 
+def test_a_view_from_before_the_draw_is_used_by_it_too():
+    x, weight = torch.randn(3, 4), gaussian(2, 4)
+    view = weight.T
+    weight.norm()
+    assert view.is_drawn
+    assert torch.equal(x @ view, x @ weight.draw().T)
+
+
 @pytest.mark.parametrize(
     "change",
     [lambda w: w.data.mul_(0), lambda w: w.mul_(0), lambda w: w.__setitem__(slice(None), 0), lambda w: w.detach().zero_(),

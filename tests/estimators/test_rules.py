@@ -160,6 +160,14 @@ def test_embedding(padding_idx):
         assert parameter.grad[2].ne(0).all()
 
 
+def test_a_sparse_embedding_has_dense_gradients():
+    """A sparse one cannot be carried on to the logarithm of the variance."""
+    tokens, log_var = torch.tensor([0, 2, 2]), torch.zeros(4, 3, requires_grad=True)
+    F.embedding(tokens, GaussianTensor(torch.randn(4, 3), log_var.exp()), sparse=True).square().sum().backward()
+    assert not log_var.grad.is_sparse
+    assert log_var.grad.ne(0).all(1).tolist() == [True, False, True, False]
+
+
 def test_embedding_with_max_norm_takes_the_draw():
     tokens, weight = torch.tensor([0, 2, 2]), gaussian(4, 3)
     output = F.embedding(tokens, weight, max_norm=0.1)

@@ -71,6 +71,24 @@ def test_it_needs_no_line_more():
     assert vbd.VBD_ELBO().loss(model, guide, torch.randn(8, 1, 8, 8), torch.randint(3, (8,))) > 0
 
 
+def test_of_modules_inside_each_other_the_outer_one():
+    net = nn.Sequential(nn.Linear(4, 5), nn.Sequential(nn.Linear(5, 6), nn.ReLU()), nn.Linear(6, 2))
+    assert gates(vbd.add_gates(net, ["1", "1.1"], inputs=torch.randn(3, 4))) == {"1.1": 6}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_gated_network_is_of_the_kind_of_the_one_before(training, float64):
+    """Its mode, its type of numbers and its statistics, and nothing is left of the run that looked at the sizes."""
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)).train(training)
+    torch.set_default_dtype(torch.float32)
+    gated = vbd.add_gates(net, inputs={"input": torch.randn(3, 4, dtype=torch.float64)})
+    assert gates(gated) == {"2.1": 5}
+    assert {module.training for module in gated.modules()} == {training}
+    assert {parameter.dtype for parameter in gated.parameters()} == {torch.float64}
+    assert int(gated[1].num_batches_tracked) == 0
+    assert not any(module._forward_hooks for module in gated.modules())
+
+
 def test_what_cannot_be_told_is_refused():
     class Hidden(nn.Module):
         def __init__(self):

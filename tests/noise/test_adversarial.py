@@ -30,6 +30,10 @@ def test_a_small_delta_switches_nothing():
     assert torch.equal(adversarial_mask(torch.ones(2, 10), -torch.ones(2, 10), 0.05), torch.ones(2, 10))
 
 
+def test_a_datum_without_any_activation_left():
+    assert torch.equal(adversarial_mask(torch.zeros(1, 4), torch.zeros(1, 4), 0.25), torch.zeros(1, 4))
+
+
 def network(delta=0.25, p=0.0):
     return nn.Sequential(nn.Linear(6, 20), nn.Dropout(0.5), nn.ReLU(), AdversarialDropout(delta, p), nn.Linear(20, 3))
 
@@ -88,6 +92,12 @@ def test_the_weight_and_the_gradient():
     assert net[3]._mask is None
 
 
+@torch.no_grad()
+def test_the_adversary_looks_at_gradients_where_none_is_kept():
+    net, x, y = nn.Sequential(AdversarialDropout(0.25), nn.Linear(8, 3)), torch.randn(50, 8), torch.randint(3, (50,))
+    assert adversarial_loss(net, x, y) > 2 * F.cross_entropy(net(x), y)
+
+
 def test_outside_the_loss_it_is_dropout():
     layer = AdversarialDropout(p=0.5)
     out = layer(torch.ones(1000))
@@ -101,6 +111,9 @@ def test_wrong_networks_and_numbers():
         adversarial_loss(nn.Linear(2, 2), torch.ones(1, 2), torch.zeros(1).long())
     with pytest.raises(ValueError, match="train"):
         adversarial_loss(network().eval(), torch.ones(1, 6), torch.zeros(1).long())
+    half = nn.Sequential(AdversarialDropout(), AdversarialDropout().eval(), nn.Linear(6, 3))
+    with pytest.raises(ValueError, match="train"):
+        adversarial_loss(half, torch.ones(1, 6), torch.zeros(1).long())
     net = network()
     net.unused = AdversarialDropout()
     net.forward = lambda x: nn.Sequential(*list(net.children())[:-1])(x)

@@ -46,6 +46,17 @@ def test_a_closed_gate_takes_its_head_out():
     torch.testing.assert_close(ours(x, x, x)[0], theirs(x, x, x, need_weights=False)[0], rtol=1e-4, atol=1e-5)
 
 
+def test_dropout_type_and_mode_are_those_of_torchs():
+    theirs = nn.MultiheadAttention(8, 4, dropout=0.5, batch_first=True, dtype=torch.float64)
+    ours, x = vbd.HeadwiseAttention.from_torch(theirs), torch.randn(2, 5, 8, dtype=torch.float64)
+    assert ours.training
+    assert not torch.equal(ours(x, x, x)[0], ours(x, x, x)[0])
+    ours = vbd.HeadwiseAttention.from_torch(theirs.eval())
+    assert (ours.dropout, ours.training) == (0.5, False)
+    assert {parameter.dtype for parameter in ours.parameters()} == {torch.float64}
+    assert torch.equal(ours(x, x, x)[0], ours(x, x, x)[0])
+
+
 def test_is_bayesian_whole():
     class Net(nn.Module):
         def __init__(self):

@@ -59,6 +59,15 @@ def test_the_spatial_form_drops_whole_channels():
     assert net.penalty().item() == pytest.approx(0.5e-4 * squares / 0.5 - 4 * entropy, rel=1e-5)
 
 
+def test_the_channels_of_one_image_are_dropped_whole_too():
+    layer, seen = nn.Conv2d(40, 1, 3), []
+    layer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    assert ConcreteDropout(layer, init_p=0.5)(torch.ones(40, 5, 6)).shape == (1, 3, 4)
+    channels = seen[0].flatten(1)
+    assert torch.equal(channels.amin(1), channels.amax(1))
+    assert channels[:, 0].unique().numel() == 40
+
+
 def test_the_rate_is_learned_from_likelihood_and_penalty():
     net = ConcreteDropout(nn.Linear(20, 1))
     (net(torch.randn(30, 20)).square().mean() + net.penalty() / 30).backward()
@@ -73,6 +82,11 @@ def test_evaluation_is_the_layer():
     layer = nn.Linear(3, 2)
     x = torch.randn(5, 3)
     assert torch.equal(ConcreteDropout(layer).eval()(x), layer(x))
+
+
+def test_half_precision_stays_what_it_is():
+    net = ConcreteDropout(nn.Linear(3, 2)).to(torch.bfloat16)
+    assert net(torch.ones(5, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_temperatures_of_the_released_code():

@@ -81,6 +81,8 @@ def test_predictive_draws():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="a gate of 3 in dimension 1 got an input of shape"):
         vbd.Gate(3)(torch.randn(2, 4))
+    with pytest.raises(ValueError, match="a gate of 3 in dimension -1 got an input of shape"):
+        vbd.Gate(3, dim=-1)(torch.randn(3))
     with pytest.raises(ValueError, match=r"Gate\(size=0, dim=1\)"):
         vbd.Gate(0)
     with pytest.raises(ValueError, match=r"not the dimension of the batch"):

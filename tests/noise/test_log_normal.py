@@ -52,6 +52,10 @@ def test_draws_have_the_moments(loc, log_scale, dtype):
     assert abs(float(draws.mean()) - mean) < 4 * mean / ratio / math.sqrt(len(draws)) + 1e-5
 
 
+def test_a_unit_far_above_the_interval_draws_1_throughout():
+    assert (gate(5.0, -2.0).sample(1000) == 1.0).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_knows_the_tails(dtype):
     made = LogNormalGate(50).to(dtype)
@@ -61,6 +65,11 @@ def test_half_precision_knows_the_tails(dtype):
     draws.float().sum().backward()
     assert made.loc.grad.isfinite().all()
     assert made.log_scale.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_input_of_half_precision_stays_one(training):
+    assert LogNormalGate(3).train(training)(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_a_gate_between_noise_and_signal():

@@ -63,6 +63,22 @@ def test_padding_counts_for_nothing():
 
 
 @torch.no_grad()
+def test_padding_of_sources_and_targets():
+    """Each hides other tokens, so that one in the place of another shows."""
+    net = nn.Transformer(8, 2, 1, 1, 12, batch_first=True)
+    theirs, ours = closed_and_open(net)
+    source, target = torch.randn(2, 5, 8), torch.randn(2, 5, 8)
+    for names in (["src"], ["tgt"], ["memory"], ["src", "tgt", "memory"]):
+        masks = {f"{name}_key_padding_mask": torch.rand(2, 5) < 0.4 for name in names}
+        for mask in masks.values():
+            mask[:, 0], mask[0, 1 + len(masks)] = False, True
+        seen = ~masks.get("tgt_key_padding_mask", torch.zeros(2, 5).bool())
+        expected, found = (part(source, target, **masks)[seen] for part in (theirs, ours))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert (found - ours(source, target)[seen]).abs().max() > 1e-3
+
+
+@torch.no_grad()
 def test_gates_on_heads_and_units_count_in_evaluation():
     net = nn.TransformerEncoder(layer(nn.TransformerEncoderLayer, activation=nn.GELU()), 1, enable_nested_tensor=False)
     x = torch.randn(2, 5, 8)

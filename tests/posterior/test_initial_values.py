@@ -60,3 +60,34 @@ def test_a_learned_scale_starts_at_the_weights_mean_square(on, power):
     mean_square = 0.36 + torch.tensor(-10.0).exp()
     expected = (mean_square / 4.0) ** power  # through the constant 2
     assert torch.allclose(guide.median()["g"], expected.expand(3), rtol=1e-4)
+
+
+def test_looking_for_the_centre_leaves_the_random_state():
+    node = site(dist.HalfCauchy(torch.ones(5)))
+    before = torch.get_rng_state()
+    prior_centre(node)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_two_learned_scales_of_a_weight_share_its_mean_square():
+    def model():
+        a = pyro.sample("a", dist.LogNormal(torch.zeros(3), 1.0).to_event(1))
+        b = pyro.sample("b", dist.LogNormal(torch.zeros(()), 1.0))
+        pyro.sample("w", dist.Normal(0.0, a * b).to_event(1), infer={"init": torch.full((3,), 0.6)})
+
+    guide = vbd.VBDGuide(model)
+    guide()
+    start = guide.median()
+    assert torch.allclose(start["a"], start["b"].expand(3))
+    assert torch.allclose((start["a"] * start["b"]).square(), 0.36 + torch.tensor(-10.0).exp(), rtol=1e-4)
+
+
+def test_a_learned_scale_of_two_weights_starts_between_theirs():
+    def model():
+        g = pyro.sample("g", dist.LogNormal(torch.zeros(3), 1.0).to_event(1))
+        for name, init in (("v", 0.4), ("w", 0.8)):
+            pyro.sample(name, dist.Normal(0.0, g).to_event(1), infer={"init": torch.full((3,), init)})
+
+    guide = vbd.VBDGuide(model)
+    guide()
+    assert torch.allclose(guide.median()["g"], torch.full((3,), 0.6), rtol=1e-3)

@@ -55,6 +55,20 @@ def test_an_expanded_one_knows_what_is_removed(device):
     torch.testing.assert_close(kl_divergence(wide, prior), kl_divergence(q, prior).expand(wide.batch_shape))
 
 
+def test_an_expanded_one_computes_nothing_again(device):
+    q = masked(shared(device)).distribution()
+    wide = q.expand((4, *q.batch_shape))
+    for name in ("variance", "scale"):
+        assert getattr(wide, name).untyped_storage().data_ptr() == getattr(q, name).untyped_storage().data_ptr()
+
+
+def test_a_mask_that_changes_later_changes_nothing(device):
+    mask = torch.tensor(MASK, device=device)
+    posterior = MaskedPosterior(GaussianPosterior("q", torch.ones(2, 3, device=device), -3.0), mask)
+    mask.zero_()
+    assert torch.equal(posterior.mask, torch.tensor(MASK, device=device))
+
+
 def test_quantiles_of_what_is_removed_are_zero(device):
     values = masked(shared(device)).quantile(torch.tensor([0.1, 0.9], device=device))
     assert values.shape == (2, 2, 3)

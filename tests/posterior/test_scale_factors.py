@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from pyro_vbd.posterior.scale_factors import Factor, Weight
+from pyro_vbd.priors import Slab
 from pyro_vbd.priors.prior import POWERS
 
 LABELS = [2, 0, 1, 1, 2]
@@ -68,6 +69,14 @@ def test_spread_carries_gradients():
     gamma = torch.ones(size, requires_grad=True)
     part.spread(gamma).broadcast_to(index.shape).sum().backward()
     assert_close(gamma.grad, 0.5 * torch.bincount(index.flatten(), minlength=size).float())
+
+
+def test_a_link_takes_gammas_place():
+    link, gamma = Slab(2.0), torch.tensor([0.1, 1.0, 5.0])
+    part = Factor("g", POWERS["scale"], torch.arange(3), 3, link)
+    assert_close(part.spread(gamma), link(gamma))
+    assert_close(part.variance(gamma), link(gamma).square())
+    assert_close(part.of_variance(link(gamma).square()), gamma)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
