@@ -160,7 +160,7 @@ MUTATIONS = [
     Mutation("frozen weights are trained", "selection.py",
              "parameter.requires_grad and is_weight(", "is_weight(", "test_selection.py frozen"),
     Mutation("under autocast data are summed in half precision", "supervised.py",
-             "outputs = outputs.float()", "pass", "test_supervised.py autocast"),
+             "return outputs.float() if", "return outputs if", "test_supervised.py autocast"),
     Mutation("one datum passes for several", "target_checks.py",
              "x.dim() == 1 and len(x) != count", "False", "test_target_checks.py one_datum"),
     Mutation("a validation loss that is no number is the best", "training/epoch_end.py",

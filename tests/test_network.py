@@ -210,6 +210,13 @@ def test_noise_of_a_regressor_has_the_dtype_of_its_network():
     assert vbd.Regressor(nn.Linear(3, 1).double(), PRIOR, N).gaussian.scale.dtype == torch.float64
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules")
+def test_noise_of_a_regressor_is_real_beside_complex_parameters():
+    net = nn.Sequential(nn.Linear(3, 1))
+    net.register_parameter("phases", nn.Parameter(torch.ones(2, dtype=torch.complex64)))
+    assert vbd.Regressor(net, PRIOR, N).gaussian.scale.dtype == torch.float32
+
+
 def test_copies_and_state_dicts():
     model = vbd.Classifier(conv_net(), PRIOR, N)
     other = vbd.Classifier(conv_net(), PRIOR, N)
