@@ -230,6 +230,6 @@ def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.
-        ValueError: if no weight is selected, or a selected one holds integers.
+        ValueError: if no weight is selected, or a selected one holds integers or numbers of half precision.
     """
     return StochasticNetwork(net, prior, where, name)
