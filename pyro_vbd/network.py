@@ -34,7 +34,8 @@ class StochasticNetwork(nn.Module):
     """A network that draws its weights from their priors by ``pyro.sample`` at every call; made by :func:`lift`.
 
     The network inside is a copy. Its Bayesian weights keep the values that the means of a guide start from, and get no
-    gradient; all its other parameters are trained as they are.
+    gradient; all its other parameters are trained as they are. The row of an embedding's ``padding_idx``, which no data
+    train, is in every draw what it is in the network.
     """
 
     def __init__(self, net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where, name: str) -> None:
@@ -55,6 +56,8 @@ class StochasticNetwork(nn.Module):
         self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
         self._other_names = _other_names(self.net)
+        #: The row of padding of an embedding's weight, and whether it holds anything but zeros.
+        self._padding = {n: row for n in self.priors if (row := _padding(self.net, [n, *self._other_names.get(n, [])]))}
         rest = [n for n, _ in self.net.named_parameters() if n not in self.priors]
         logger.info("%s: Bayesian %s; not Bayesian %s", type(net).__name__, list(self.priors), rest)
 
@@ -72,7 +75,7 @@ class StochasticNetwork(nn.Module):
         logarithms = {**dict(self.log_hyperparameters.items()), **logarithms}
         with OwnedParameters({site: logarithms[key].exp() for site, key in self._learned_sites.items()}):
             return {
-                parameter: prior.sample(self.site(parameter), self.net.get_parameter(parameter).detach())
+                parameter: prior.sample(self.site(parameter), _value(self.net, parameter).detach())
                 for parameter, prior in self.priors.items()
             }
 
@@ -102,8 +105,18 @@ class StochasticNetwork(nn.Module):
             return self._call({**rest, **weights}, inputs, kwargs), 0
         return self._batched(lead, weights, rest, inputs, kwargs), max(len(lead) - 1, 1)
 
+    def with_padding(self, name: str, weight: Tensor) -> Tensor:
+        """A weight of the network, of its shape, with its row of padding as it is in the network."""
+        if name not in self._padding:
+            return weight
+        row, is_filled = self._padding[name]
+        others = torch.arange(len(weight), device=weight.device).ne(row).unsqueeze(-1)
+        weight = weight * others  # still Gaussian, which a sum is not
+        return weight + _value(self.net, name).detach().masked_fill(others, 0.0) if is_filled else weight
+
     def _call(self, weights: dict[str, Any], inputs: Any, kwargs: Mapping[str, Any]) -> Any:
         # torch's own tie_weights=True leaves a module that stands at two places with the value that it was lent
+        weights = {name: self.with_padding(name, weight) for name, weight in weights.items()}
         tied = {other: weights[name] for name, others in self._other_names.items() if name in weights for other in others}
         return functional_call(self.net, {**weights, **tied}, tuple(inputs), dict(kwargs), tie_weights=False)
 
@@ -150,6 +163,20 @@ def _other_names(net: nn.Module) -> dict[str, list[str]]:
         for name, value in [*module.named_parameters(**own), *module.named_buffers(**own)]:
             names.setdefault(id(value), []).append(f"{path}.{name}".lstrip("."))
     return {first: others for first, *others in names.values() if others}
+
+
+def _value(net: nn.Module, name: str) -> Tensor:
+    """A parameter by its name; any tensor that stands for it under ``torch.func``."""
+    path, _, last = name.rpartition(".")
+    return getattr(net.get_submodule(path), last)  # type: ignore[no-any-return]
+
+
+def _padding(net: nn.Module, names: list[str]) -> tuple[int, bool] | None:
+    """The row of padding of a weight, and whether it holds anything but zeros; None where something else reads it too."""
+    owners = [net.get_submodule(name.rpartition(".")[0]) for name in names]
+    rows = {owner.padding_idx if isinstance(owner, nn.Embedding) else None for owner in owners}
+    row = rows.pop() if len(rows) == 1 else None
+    return None if row is None else (row, bool(net.get_parameter(names[0])[row].any()))
 
 
 def _shape_of(value: Any) -> Any:
@@ -203,6 +230,6 @@ def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.
-        ValueError: if no weight is selected, or a selected one holds integers.
+        ValueError: if no weight is selected, or a selected one holds integers or numbers of half precision.
     """
     return StochasticNetwork(net, prior, where, name)

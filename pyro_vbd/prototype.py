@@ -122,7 +122,8 @@ def untouched(model: Any) -> Iterator[None]:
         keep(module, None)
     hook = register_module_forward_pre_hook(keep)  # a model that is a function calls modules that we do not know of
     try:
-        with forked_random_state():
+        # the hook is nothing that torch.compile could take into a graph
+        with forked_random_state(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         hook.remove()

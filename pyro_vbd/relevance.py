@@ -161,7 +161,7 @@ def point_network(
                 f"the guide has no posterior of {site!r} with shape {tuple(parameter.shape)}: it is of another model; pass "
                 "the one made for this"
             )
-        parameter.copy_(means[site] * kept[site] if site in kept else means[site])
+        parameter.copy_(network.with_padding(name, means[site] * kept[site] if site in kept else means[site]))
         parameter.requires_grad_(True)
     return net
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
@@ -67,8 +68,8 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.
-        ValueError: if nothing is selected, a pattern of ``prior`` matches nothing, a selected tensor holds integers, or a
-            lazy module has not run yet.
+        ValueError: if nothing is selected, a pattern of ``prior`` matches nothing, a selected tensor holds integers or
+            numbers of half precision, a lazy module has not run yet, or there is TorchScript.
     """
     priors = dict(prior) if isinstance(prior, Mapping) else {"*": prior}
     for pattern, value in priors.items():
@@ -77,6 +78,8 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
                 f"prior={value!r} (for {pattern!r}) is no prior: use one of vbd.priors, such as GaussianUniform()"
             )
     chosen = _predicate(where)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
+        raise ValueError(f"{type(net).__name__} holds TorchScript, which keeps its weights: pass the module it was made of")
     if lazy := [name for name, parameter, _ in _owned(net) if is_lazy(parameter)]:
         raise ValueError(f"{lazy} have no shape yet: run the network once on example inputs, since they are lazy")
     selected: dict[str, Prior] = {}
@@ -89,6 +92,11 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
             continue
         if not parameter.is_floating_point():
             raise ValueError(f"{name!r} holds {parameter.dtype}, which has no Gaussian prior: leave it out by where=")
+        if parameter.dtype.itemsize < 4:
+            raise ValueError(
+                f"{name!r} holds {parameter.dtype}, to which a step of training rounds away: use net.float(), and train "
+                "under torch.autocast for the speed"
+            )
         selected[name] = priors[match]
         unused.discard(match)
     if not selected:

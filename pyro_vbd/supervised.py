@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pyro_vbd.inputs import arguments
 from pyro_vbd.likelihoods import GaussianLikelihood, bernoulli, categorical
@@ -30,7 +31,8 @@ from pyro_vbd.target_checks import (
 
 __all__ = ["Classifier", "Regressor", "SupervisedModel"]
 
-Likelihood = Callable[[Tensor], dist.TorchDistribution]
+#: From what a network returns to the distribution of its targets.
+Likelihood = Callable[[Any], dist.TorchDistribution]
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -81,12 +83,16 @@ class SupervisedModel(nn.Module, ABC):
         """
         check_inputs(x)
         outputs, lead = self.network.run(*arguments(x))
-        if outputs.dtype in _HALF and torch.is_autocast_enabled(outputs.device.type):
-            outputs = outputs.float()  # a sum over data of half precision has two or three digits
-        if self._likelihood is None:
+        outputs = tree_map(_in_single_precision, outputs)
+        if self._likelihood is not None:
+            fn = self._call_likelihood(self._likelihood, outputs)
+        elif isinstance(outputs, Tensor):
             fn, y = self.default_likelihood(outputs, y, lead)
         else:
-            fn = self._call_likelihood(self._likelihood, outputs)
+            raise ValueError(
+                f"the network returns a {type(outputs).__name__}: let it return one tensor, or pass likelihood=, a "
+                "function of what it returns"
+            )
         events = len(fn.batch_shape) - lead - 1
         if events:
             mend = f"declare the dimensions of one target by .to_event({events})" if events > 0 else "make it one per datum"
@@ -98,7 +104,8 @@ class SupervisedModel(nn.Module, ABC):
         batch = fn.batch_shape[-1]
         check_data_dimension(x, batch)
         check_size(batch, self.num_data if y is not None else None)
-        with pyro.plate("data", max(self.num_data, batch), subsample=outputs.new_empty(batch)):
+        like = next(leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
+        with pyro.plate("data", max(self.num_data, batch), subsample=like.new_empty(batch)):
             return pyro.sample("y", fn, obs=y)
 
     @abstractmethod
@@ -113,11 +120,17 @@ class SupervisedModel(nn.Module, ABC):
             lead: how many dimensions stand in front of the batch.
         """
 
-    def _call_likelihood(self, likelihood: Likelihood, outputs: Tensor) -> dist.TorchDistribution:
+    def _call_likelihood(self, likelihood: Likelihood, outputs: Any) -> dist.TorchDistribution:
         if isinstance(likelihood, nn.Module) and not isinstance(likelihood, pyro.nn.PyroModule):
             parameters = announced(self._label, likelihood)
             return functional_call(likelihood, parameters, (outputs,))  # type: ignore[no-any-return]
         return likelihood(outputs)
+
+
+def _in_single_precision(outputs: Any) -> Any:
+    """Outputs of autocast as they have to be summed over data: in half precision a sum has two or three digits."""
+    is_half = isinstance(outputs, Tensor) and outputs.dtype in _HALF
+    return outputs.float() if is_half and torch.is_autocast_enabled(outputs.device.type) else outputs
 
 
 class Classifier(SupervisedModel):
@@ -134,8 +147,8 @@ class Classifier(SupervisedModel):
         where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
         multilabel: whether each output is a yes or no of its own.
         ignore_index: the target that counts for nothing (padding).
-        likelihood: instead of all this, any function from outputs to a Pyro distribution of batch shape ``(B,)``; a
-            module's parameters are trained.
+        likelihood: instead of all this, any function from outputs (tensors in a tuple or dict, where the network returns
+            one) to a Pyro distribution of batch shape ``(B,)``; a module's parameters are trained.
 
     Raises:
         ValueError: if ``num_data`` is no positive integer, or nothing is selected; when called, for targets of a wrong
@@ -185,8 +198,8 @@ class Regressor(SupervisedModel):
         where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
         noise: where the standard deviation s starts, in the units of y.
         learn_noise: whether s is learned.
-        likelihood: instead of the Gaussian, and of s, any function from outputs to a Pyro distribution of batch shape
-            ``(B,)``; a module's parameters are trained.
+        likelihood: instead of the Gaussian, and of s, any function from outputs (tensors in a tuple or dict, where the
+            network returns one) to a Pyro distribution of batch shape ``(B,)``; a module's parameters are trained.
 
     Raises:
         ValueError: if ``num_data`` is no positive integer, ``noise`` not positive, or nothing is selected; when called,
@@ -206,7 +219,7 @@ class Regressor(SupervisedModel):
     ) -> None:
         super().__init__(net, prior, num_data, where, likelihood)
         if likelihood is None:  # else its scale would be a parameter without an effect
-            reference = next(self.network.parameters())
+            reference = self.network.net.get_parameter(next(iter(self.network.priors)))  # others may be complex
             self.gaussian = GaussianLikelihood(noise, learn_noise).to(device=reference.device, dtype=reference.dtype)
 
     def default_likelihood(

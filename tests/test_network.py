@@ -210,6 +210,13 @@ def test_noise_of_a_regressor_has_the_dtype_of_its_network():
     assert vbd.Regressor(nn.Linear(3, 1).double(), PRIOR, N).gaussian.scale.dtype == torch.float64
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules")
+def test_noise_of_a_regressor_is_real_beside_complex_parameters():
+    net = nn.Sequential(nn.Linear(3, 1))
+    net.register_parameter("phases", nn.Parameter(torch.ones(2, dtype=torch.complex64)))
+    assert vbd.Regressor(net, PRIOR, N).gaussian.scale.dtype == torch.float32
+
+
 def test_copies_and_state_dicts():
     model = vbd.Classifier(conv_net(), PRIOR, N)
     other = vbd.Classifier(conv_net(), PRIOR, N)
@@ -401,3 +408,61 @@ def test_many_draws_of_a_convolution_are_the_same_in_a_loop_and_by_vmap(monkeypa
         found.append(pyro.condition(network, draws)(x))
     assert found[0].shape == (5, 4, 1, 5)
     assert torch.allclose(*found, atol=1e-5)
+
+
+class Summed(nn.Module):
+    def __init__(self, filled: float = 0.0):
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4, padding_idx=1)
+        with torch.no_grad():
+            self.embedding.weight[1] = filled
+
+    def forward(self, tokens):
+        return self.embedding(tokens).sum((1, 2))
+
+
+@pytest.mark.parametrize("estimator", ["local", "weights", "flipout"])
+@pytest.mark.parametrize("filled", [0.0, 2.0])
+def test_padding_is_in_every_draw_what_it_is_in_the_network(filled, estimator, device):
+    """No gradient of the data reaches its row, so that nothing would hold a prior's noise out of it."""
+    lifted = vbd.lift(Summed(filled), vbd.priors.Gaussian(1.0)).to(device)
+    guide = vbd.VBDGuide(lifted, init_log_var=0.0)
+    tokens = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 1, 1]], device=device)
+    model = log_likelihood_model(lifted, tokens)
+    trace, _ = paired_traces(model, guide, (), {}, estimator_by_site(estimator))
+    padded, *words = trace.nodes["_RETURN"]["value"].tolist()
+    assert padded == pytest.approx(3 * 4 * filled, abs=1e-15)
+    assert all(abs(word - padded) > 1e-3 for word in words)
+    assert (words[0] == words[1]) == (estimator == "weights" or filled > 0)  # what is filled is drawn once
+
+
+def test_padding_is_trained_where_the_output_layer_is_the_embedding():
+    net = Tied()
+    net.embedding.padding_idx = 1
+    lifted = vbd.lift(net, PRIOR)
+    weight = torch.randn(5, 4)
+    assert torch.equal(lifted.with_padding("embedding.weight", weight), weight)
+
+
+def test_point_network_keeps_the_padding(device):
+    lifted = vbd.lift(Summed(2.0), PRIOR).to(device)
+    guide = vbd.VBDGuide(lifted)
+    with torch.no_grad():
+        guide.posteriors["q/embedding/weight"].loc.fill_(1.0)
+    for threshold in (None, -100.0):
+        weight = vbd.point_network(lifted, guide, threshold).embedding.weight
+        assert weight[1].eq(2).all()
+        assert weight[0].eq(1.0 if threshold is None else 0.0).all()
+
+
+def test_gradients_by_torch_func_are_those_of_autograd():
+    model = vbd.Regressor(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), PRIOR, N)
+    loss, x, y = vbd.VBD_ELBO()(model, vbd.VBDGuide(model)), torch.randn(N, 3), torch.randn(N)
+    pyro.set_rng_seed(0)
+    loss(x, y).backward()
+    parameters = dict(loss.named_parameters())
+    pyro.set_rng_seed(0)
+    found = torch.func.grad(lambda p: torch.func.functional_call(loss, p, (x, y)))(parameters)
+    for name, parameter in parameters.items():
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(found[name], expected, msg=name)

@@ -124,6 +124,18 @@ def test_untouched_restores_what_an_error_has_left():
     assert not nn.modules.module._global_forward_pre_hooks
 
 
+@pytest.mark.filterwarnings("ignore:Using `torch.compile")
+def test_untouched_leaves_alone_what_is_compiled():
+    """Its hook on all modules is nothing that a graph could hold."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    compiled = torch.compile(net, backend="eager")
+    with untouched(None):
+        compiled(torch.randn(8, 3))
+    assert (net[1].running_mean == 0).all()
+    compiled(torch.randn(8, 3))
+    assert (net[1].running_mean != 0).all()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_untouched_restores_the_devices_random_state():
     before = torch.cuda.get_rng_state()

@@ -155,3 +155,20 @@ def test_one_pattern_of_several_that_matches_nothing():
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     with pytest.raises(ValueError, match=r"where=\['cnov\*'\] matches no weight"):
         select(net, vbd.priors.Gaussian(1.0), where=["0", "cnov*"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_refused(dtype):
+    """A step of 0.001 rounds away on a mean of 1, and no scale can be told from another."""
+    net = nn.Sequential(nn.Linear(3, 4).to(dtype), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=rf"'0.weight' holds {dtype}, to which a step of training rounds away: use net"):
+        select(net, A)
+    assert set(select(net, A, where="1")) == {"1.weight"}
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated")
+def test_torchscript_is_refused():
+    scripted = torch.jit.script(nn.Linear(3, 4))
+    for net in (scripted, nn.Sequential(scripted, nn.Linear(4, 2))):
+        with pytest.raises(ValueError, match="holds TorchScript, which keeps its weights: pass the module it was made of"):
+            select(net, A)

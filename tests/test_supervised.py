@@ -143,6 +143,37 @@ def test_function_as_likelihood(kind):
     torch.testing.assert_close(log_likelihood(model, x, y), expected, rtol=1e-8, atol=0)
 
 
+class TwoHeads(nn.Module):
+    def __init__(self, output):
+        super().__init__()
+        self.mean, self.log_scale, self.output = nn.Linear(3, 1), nn.Linear(3, 1), output
+
+    def forward(self, x):
+        return self.output(mean=self.mean(x).squeeze(-1), log_scale=self.log_scale(x).squeeze(-1))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("output", [dict, lambda mean, log_scale: (mean, log_scale)])
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_a_likelihood_takes_what_the_network_returns(output, vectorize):
+    def likelihood(outputs):
+        mean, log_scale = outputs.values() if isinstance(outputs, dict) else outputs
+        return dist.Normal(mean, log_scale.exp())
+
+    net, x, y = TwoHeads(output), torch.randn(8, 3), torch.randn(8)
+    model = vbd.Regressor(net, PRIOR, num_data=N, likelihood=likelihood)
+    expected = N / 8 * likelihood(net(x)).log_prob(y).sum()
+    value = log_likelihood(model, x, y, num_particles=2, vectorize_particles=vectorize)
+    torch.testing.assert_close(value, expected, rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("kind", [vbd.Classifier, vbd.Regressor])
+def test_several_outputs_without_a_likelihood_are_refused(kind):
+    model = kind(TwoHeads(dict), PRIOR, num_data=8)
+    with pytest.raises(ValueError, match="the network returns a dict: let it return one tensor, or pass likelihood="):
+        model(torch.randn(8, 3), torch.zeros(8))
+
+
 @pytest.mark.parametrize("module_local_params", [False, True])
 @pytest.mark.parametrize("kind", [vbd.Classifier, vbd.Regressor])
 def test_parameters_of_a_likelihood_are_trained_by_svi(kind, module_local_params):

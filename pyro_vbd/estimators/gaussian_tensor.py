@@ -149,7 +149,9 @@ def is_learned(value: Any) -> bool:
 
 def sample_output(mean: Tensor, variance: Tensor) -> Tensor:
     """One draw of N(mean, variance), elementwise, with a finite gradient where the variance is 0 (black pixels)."""
-    deviation = variance.clamp_min(torch.finfo(variance.dtype).tiny).sqrt()
+    # the root of float16's smallest normal number is no small noise; that of its smallest number is below its rounding
+    least = 2.0**-24 if variance.dtype == torch.float16 else torch.finfo(variance.dtype).tiny
+    deviation = variance.clamp_min(least).sqrt()
     # in the order of its indices: where channels lie last in memory, a CPU takes eight times as long to draw it
     return torch.addcmul(mean, deviation, torch.randn_like(mean, memory_format=torch.contiguous_format))
 

@@ -116,6 +116,12 @@ def _view(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any])
     return weight.derive(view, view)
 
 
+def _cast(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    cast = _view(func, args, kwargs)
+    # a complex number is drawn: its square is no variance
+    return cast if cast is NotImplemented or cast.loc.is_floating_point() else NotImplemented
+
+
 def _views(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if not args or not isinstance(args[0], GaussianTensor):
         return NotImplemented
@@ -161,6 +167,7 @@ GaussianTensor.rules = {
         ),
         _view,
     ),
-    **dict.fromkeys((Tensor.view, Tensor.contiguous, Tensor.to, Tensor.float, Tensor.double), _view),
+    **dict.fromkeys((Tensor.view, Tensor.contiguous, Tensor.float, Tensor.double), _view),
+    Tensor.to: _cast,
     **dict.fromkeys((Tensor.T.__get__, Tensor.mT.__get__), _view),  # type: ignore[attr-defined]
 }  # fmt: skip

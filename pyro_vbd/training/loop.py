@@ -130,14 +130,14 @@ def fit(
 
     Raises:
         TypeError: for an ``elbo`` or an ``optimizer`` of another kind.
-        ValueError: for no data, arguments out of range, a checkpoint that is damaged or of another network or other
-            settings, or a callback's entry of a name that the record has; with several processes, for a likelihood that is
-            not scaled to the whole data set.
+        ValueError: for no data or an iterator, arguments out of range, a checkpoint that is damaged or of another network
+            or other settings, or a callback's entry of a name that the record has; with several processes, for a likelihood
+            that is not scaled to the whole data set.
         FloatingPointError: when the loss is no longer finite, with the step and the site, and the parameters as before the
             step (with ``compile`` it is raised up to 50 steps later, which move no parameter); or at the end of an epoch,
             when a parameter is not. The last good checkpoint stays.
     """
-    check_arguments(epochs, patience, validation)
+    check_arguments(data, epochs, patience, validation)
     elbo = VBD_ELBO() if elbo is None else elbo
     check_elbo(elbo)
     if seed is not None:

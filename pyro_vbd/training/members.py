@@ -101,7 +101,7 @@ def fit_members(
             processes; and where :func:`~pyro_vbd.fit` does.
         FloatingPointError: when no member is left whose loss is finite.
     """
-    check_arguments(epochs, patience, validation)
+    check_arguments(data, epochs, patience, validation)
     processes = Processes()
     if processes.size > 1:
         raise ValueError(

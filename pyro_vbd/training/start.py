@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,12 +21,18 @@ from pyro_vbd.training.processes import Processes
 __all__ = ["check_arguments", "check_elbo", "find_parameters", "make_optimizer"]
 
 
-def check_arguments(epochs: int, patience: int | None, validation: Any) -> None:
-    """Refuse numbers of epochs that make no sense.
+def check_arguments(data: Any, epochs: int, patience: int | None, validation: Any) -> None:
+    """Refuse data that give their batches only once, and numbers of epochs that make no sense.
 
     Raises:
         ValueError: naming the argument.
     """
+    for name, batches in {"data": data, "validation": validation}.items():
+        if isinstance(batches, Iterator):  # the look at its first batch would take that out of the training
+            raise ValueError(
+                f"{name} is a {type(batches).__name__}, which gives each batch only once: pass what gives them anew at "
+                "each pass, such as a list, vbd.Batches or a DataLoader"
+            )
     if epochs < 1:
         raise ValueError(f"epochs={epochs} trains nothing: use 1 or more")
     if patience is not None and validation is None:
@@ -49,7 +56,7 @@ def make_optimizer(make: Callable[[list[Tensor]], Optimizer] | None, parameters:
     """What ``make`` makes of the parameters; Adam without it.
 
     Raises:
-        TypeError: for one that makes no optimizer of torch, naming its class.
+        TypeError: for one that makes no optimizer of torch, or one whose step asks for a closure, naming its class.
     """
     trained = list(parameters)
     if make is None:
@@ -60,6 +67,12 @@ def make_optimizer(make: Callable[[list[Tensor]], Optimizer] | None, parameters:
         raise TypeError(
             f"optimizer={type(make).__name__} makes no torch.optim.Optimizer: pass a function of the parameters that makes "
             "one, such as lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
+        )
+    closure = inspect.signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"optimizer makes a {type(made).__name__}, which evaluates the loss several times in a step, under other noise "
+            "each time: use one that does not, such as torch.optim.Adam"
         )
     return made
 

@@ -231,6 +231,17 @@ def test_metadata_is_no_reading(question):
     assert not weight.is_drawn
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("variance", [0.0, 1e-6])
+def test_small_variances_are_small_in_half_precision(variance, dtype, device):
+    """The root of the smallest normal number is 0.008 in float16; the rounding beside a mean of 1 is 0.001."""
+    of_all = torch.full((20_000,), variance, dtype=dtype, device=device, requires_grad=True)
+    draw = sample_output(torch.zeros_like(of_all), of_all)
+    draw.sum().backward()
+    assert draw.float().std().item() == pytest.approx(variance**0.5, abs=3e-4)
+    assert of_all.grad.isfinite().all()
+
+
 def test_noise_does_not_depend_on_how_the_mean_lies_in_memory(device):
     """A seed's noise is the same where channels lie last; torch's own order there takes eight times as long to draw."""
     mean = torch.zeros(2, 3, 4, 5, device=device)

@@ -191,6 +191,13 @@ def test_complex_factor_takes_the_draw(factor):
     assert torch.equal(drawn(weight * factor), weight.draw() * factor)
 
 
+def test_weight_cast_to_complex_numbers_takes_the_draw():
+    weight = fresh(gaussian(3, 4))
+    assert weight.to(torch.float32).loc.dtype == torch.float32
+    values = torch.randn(2, 3, dtype=torch.complex128)
+    assert torch.equal(values @ weight.to(torch.complex128), values @ weight.draw().to(torch.complex128))
+
+
 def test_product_without_a_batch_in_front_takes_the_draw():
     """A gain per output unit meets all inputs of the unit."""
     gain, matrix = gaussian(4, 1), torch.randn(4, 3)

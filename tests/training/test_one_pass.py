@@ -72,11 +72,16 @@ def test_parameters_that_blow_up_are_not_saved(tmp_path):
     assert all(v.isfinite().all() for v in vbd.load_checkpoint(path)["values"].values())
 
 
-def test_a_generator_that_is_used_up_is_found():
+def test_a_data_set_that_is_used_up_is_found():
+    class Stream:
+        batches = iter([(torch.randn(20, 64), torch.randint(10, (20,)))])
+
+        def __iter__(self):
+            return self.batches
+
     model, guide = pair(20)
-    data = iter([(torch.randn(20, 64), torch.randint(10, (20,)))])
     with pytest.raises(ValueError, match="passed through again"):
-        vbd.fit(model, guide, data, epochs=1, progress=False)
+        vbd.fit(model, guide, Stream(), epochs=1, progress=False)
 
 
 # --- totals ---------------------------------------------------------------------------------------------------------

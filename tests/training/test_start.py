@@ -10,15 +10,29 @@ from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters
 
 
 def test_numbers_of_epochs_have_to_make_sense():
-    check_arguments(1, None, None)
-    check_arguments(1, 1, [()])
+    check_arguments([()], 1, None, None)
+    check_arguments([()], 1, 1, [()])
     for arguments, message in (
         ((0, None, None), "epochs=0"),
         ((1, 2, None), "patience=2 needs"),
         ((1, 0, [()]), "patience=0"),
     ):
         with pytest.raises(ValueError, match=message):
-            check_arguments(*arguments)
+            check_arguments([()], *arguments)
+
+
+@pytest.mark.parametrize("setting", ["data", "validation"])
+def test_data_that_can_be_passed_through_once_are_refused(setting):
+    """Their first batch would be looked at, and never trained on."""
+    model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.GaussianUniform(), 10)
+    guide = vbd.VBDGuide(model)
+    batches = [(torch.randn(5, 3), torch.randn(5)) for _ in range(2)]
+    data = {"data": batches, "validation": batches, setting: (batch for batch in batches)}
+    with pytest.raises(ValueError, match=f"{setting} is a generator, which gives each batch only once: pass"):
+        vbd.fit(model, guide, **data, epochs=1, progress=False)
+    with pytest.raises(ValueError, match=f"{setting} is a generator"):
+        vbd.fit_members([model], [guide], **data, epochs=1, progress=False)
+    assert len(list(data[setting])) == 2
 
 
 def test_parameters_of_modules_and_of_statements_are_found_and_nothing_moves():
@@ -67,6 +81,11 @@ def test_what_makes_no_optimizer_is_refused(make, name):
     message = f"optimizer={name} makes no torch.optim.Optimizer: pass a function of the parameters that makes one, such as"
     with pytest.raises(TypeError, match=message):
         make_optimizer(make, [torch.zeros(1)], 1e-3)
+
+
+def test_an_optimizer_whose_step_asks_for_a_closure_is_refused():
+    with pytest.raises(TypeError, match="optimizer makes a LBFGS, which evaluates the loss several times in a step"):
+        make_optimizer(lambda parameters: torch.optim.LBFGS(parameters), [torch.zeros(1)], 1e-3)
 
 
 def test_an_optimizer_is_made_of_the_parameters():
