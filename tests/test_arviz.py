@@ -146,8 +146,8 @@ def test_a_classifier_of_digits(device):
     guide = vbd.VBDGuide(model)
     vbd.fit(model, guide, vbd.Batches(x, y, batch_size=50), epochs=20, lr=5e-3, elbo=vbd.VBD_ELBO(0.1), progress=False)
     found = vbd.to_arviz(model, guide, x, y, 30, batch_size=250)
-    assert set(found.posterior) == {"fc1.weight.gamma", "fc2.weight.gamma"}
-    assert found.posterior["fc1.weight.gamma"].dims == ("chain", "draw", "fc1.out", "fc1.in")
+    assert set(found.posterior) == {"fc1.weight_gamma", "fc2.weight_gamma"}
+    assert found.posterior["fc1.weight_gamma"].dims == ("chain", "draw", "fc1.out", "fc1.in")
     elbo = vbd.VBD_ELBO(estimator="weights", hyperprior_constant=True)
     bounds = torch.tensor([-elbo.loss(model, guide, x, y) for _ in range(30)])
     weights = (found.sample_stats["lp"] - found.sample_stats["log_q"]).values[0]

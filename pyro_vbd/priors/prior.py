@@ -68,13 +68,14 @@ class HierarchicalPrior(Prior):
 
     eq. (11) of Liu et al. 2019 for any :math:`p(\gamma)`; :math:`\sigma(\gamma)` is
     :math:`\gamma^{1/2}`, :math:`\gamma` or :math:`\gamma^{-1/2}` as :math:`\gamma` is the variance, the scale or the
-    precision. The site of :math:`\gamma` is ``"<weight>.gamma"``. Without a global scale :math:`\tau = 1`.
+    precision. The site of :math:`\gamma` is ``"<weight>_gamma"``: under ``"<weight>.gamma"``, as under a module of the
+    weight's name, Pyro's automatic guides could not keep both. Without a global scale :math:`\tau = 1`.
 
     Args:
         hyperparameters: the arguments of :meth:`hyperprior` besides ``like``: positive numbers, :class:`Learned` ones, or
-            distributions of their own, which become sites ``"<weight>.<argument>"``.
+            distributions of their own, which become sites ``"<weight>_<argument>"``.
         per: what shares one gamma; see :func:`~pyro_vbd.priors.sharing.shared_shape`.
-        global_scale: :math:`\tau`, one for the weight tensor, at the site ``"<weight>.global_scale"``: a positive number,
+        global_scale: :math:`\tau`, one for the weight tensor, at the site ``"<weight>_global_scale"``: a positive number,
             a :class:`Learned` one, or a distribution such as ``dist.HalfCauchy(1.)``.
 
     Raises:
@@ -109,13 +110,13 @@ class HierarchicalPrior(Prior):
         return None
 
     def sample(self, name: str, init: Tensor) -> Tensor:
-        """Declare ``<name>.gamma`` and ``name``; see :meth:`Prior.sample`."""
+        """Declare ``<name>_gamma`` and ``name``; see :meth:`Prior.sample`."""
         values = {k: self._value(name, k, v, init) for k, v in self.hyperparameters.items()}
         shape, link = shared_shape(self.per, init.shape, self._input_first), self.link()
         hyperprior = self.hyperprior(init, **values)
         lead = hyperprior.batch_shape[: max(len(hyperprior.batch_shape) - init.dim(), 0)]
         gamma = pyro.sample(
-            f"{name}.gamma",
+            f"{name}_gamma",
             hyperprior.expand(lead + shape).to_event(init.dim()),
             infer={} if link is None else {"link": link},  # type: ignore[arg-type]
         )
@@ -129,11 +130,11 @@ class HierarchicalPrior(Prior):
     def learned(self, name: str) -> dict[str, float]:
         """See :meth:`Prior.learned`."""
         values = {**self.hyperparameters, "global_scale": self.global_scale}
-        return {f"{name}.{k}": value.init for k, value in values.items() if isinstance(value, Learned)}
+        return {f"{name}_{k}": value.init for k, value in values.items() if isinstance(value, Learned)}
 
     @staticmethod
     def _value(name: str, argument: str, value: Hyperparameter, init: Tensor) -> Tensor:
-        stated = state_hyperparameter(f"{name}.{argument}", value, init)
+        stated = state_hyperparameter(f"{name}_{argument}", value, init)
         # dimensions of a plate of draws stand in front of the weight's
         return stated.reshape(stated.shape + (1,) * init.dim()) if stated.dim() else stated
 

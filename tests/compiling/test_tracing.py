@@ -32,7 +32,7 @@ def test_what_a_graph_takes_and_gives():
     trained = {id(p) for part in (model, guide) for p in part.parameters() if p.requires_grad}
     assert {id(p) for p in found.parameters} == trained
     assert len(found.buffers) == 3
-    assert found.sites == ("0.weight.gamma", "0.weight", "2.weight.gamma", "2.weight")
+    assert found.sites == ("0.weight_gamma", "0.weight", "2.weight_gamma", "2.weight")
     assert all(node.op != "get_attr" for node in found.graph.graph.nodes)
     assert not list(found.graph.buffers())
     kept = [buffer.clone() for buffer in found.buffers]

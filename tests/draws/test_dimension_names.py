@@ -55,9 +55,9 @@ def test_a_classifier():
     net = nn.Sequential(OrderedDict(fc1=nn.Linear(4, 3), fc2=nn.Linear(3, 2)))
     model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=9)
     assert names(model, torch.randn(5, 4), torch.zeros(5).long()) == {
-        "fc1.weight.gamma": ("fc1.out", "fc1.in"),
+        "fc1.weight_gamma": ("fc1.out", "fc1.in"),
         "fc1.weight": ("fc1.out", "fc1.in"),
-        "fc2.weight.gamma": ("fc2.out", "fc2.in"),
+        "fc2.weight_gamma": ("fc2.out", "fc2.in"),
         "fc2.weight": ("fc2.out", "fc2.in"),
         "y": ("data",),
     }

@@ -54,14 +54,14 @@ def test_a_network_and_its_gammas():
     x, y = torch.randn(20, 64), torch.randint(10, (20,))
     run = only_run(model, guide, (x, y), 3)
     latents = run.latents()
-    assert latents["0.weight"].shape == latents["0.weight.gamma"].shape == (3, 5, 64)
+    assert latents["0.weight"].shape == latents["0.weight_gamma"].shape == (3, 5, 64)
     hidden = torch.relu(torch.einsum("soi,bi->sbo", latents["0.weight"], x) + model.network.net[0].bias)
     logits = torch.einsum("soi,sbi->sbo", latents["2.weight"], hidden) + model.network.net[2].bias
     expected = logits.log_softmax(-1).gather(-1, y.expand(3, 20).unsqueeze(-1)).squeeze(-1)
     assert torch.allclose(run.log_likelihood()["y"], expected)
-    prior = Normal(0.0, latents["0.weight.gamma"].sqrt()).log_prob(latents["0.weight"]).sum((1, 2))
+    prior = Normal(0.0, latents["0.weight_gamma"].sqrt()).log_prob(latents["0.weight"]).sum((1, 2))
     assert torch.allclose(run.log_prior()["0.weight"], prior)
-    assert torch.allclose(run.log_prior()["0.weight.gamma"], -320 * torch.tensor(1e3).log())
+    assert torch.allclose(run.log_prior()["0.weight_gamma"], -320 * torch.tensor(1e3).log())
     q = {site: guide.posteriors[f"q/{site[0]}/weight"].distribution() for site in ("0.weight", "2.weight")}
     log_q = sum(Normal(p.loc, p.scale).log_prob(latents[site]).sum((1, 2)) for site, p in q.items())
     assert torch.allclose(run.log_q(), log_q)  # the deltas count nothing

@@ -76,7 +76,7 @@ def test_points_are_known():
     model = classifier(20)
     guide = vbd.VBDGuide(model)
     with draw_runs(model, guide, (torch.randn(20, 64), torch.zeros(20).long()), 100) as runs:
-        assert runs.points == {"0.weight.gamma", "2.weight.gamma"}
+        assert runs.points == {"0.weight_gamma", "2.weight_gamma"}
 
 
 def test_a_point_that_moves_from_draw_to_draw_is_none():

@@ -87,7 +87,7 @@ class SpikeAndSlab(priors.Prior):
     """A prior of one's own, with a discrete gamma and no code for it anywhere."""
 
     def sample(self, name, init):
-        slab = pyro.sample(f"{name}.gamma", dist.Bernoulli(init.new_tensor(0.3)).expand(init.shape).to_event(init.dim()))
+        slab = pyro.sample(f"{name}_gamma", dist.Bernoulli(init.new_tensor(0.3)).expand(init.shape).to_event(init.dim()))
         return pyro.sample(name, dist.Normal(0.0, torch.where(slab > 0, 2.0, 0.1).to(init)).to_event(init.dim()))
 
 
@@ -96,7 +96,7 @@ class Global(priors.Prior):
 
     def sample(self, name, init):
         tau = pyro.sample(f"{name}.tau", dist.Exponential(init.new_tensor(1.0)))
-        local = pyro.sample(f"{name}.gamma", dist.HalfCauchy(init.new_ones(())).expand(init.shape).to_event(init.dim()))
+        local = pyro.sample(f"{name}_gamma", dist.HalfCauchy(init.new_ones(())).expand(init.shape).to_event(init.dim()))
         return pyro.sample(name, dist.Normal(init.new_zeros(()), tau * local).to_event(init.dim()))
 
 

@@ -453,12 +453,12 @@ def test_the_exact_posterior_knows_the_noise_that_a_delta_does_not(float64):
     """Spread of gamma given one weight: that of InverseGamma(2, ...), not 0."""
     guide = vbd.VBDGuide(regression(StudentT(3.0, 0.5)), scale_posterior="exact")
     guide()
-    low, high = guide.quantiles([0.05, 0.95])["w.gamma"].flatten().tolist()
+    low, high = guide.quantiles([0.05, 0.95])["w_gamma"].flatten().tolist()
     q = guide.posteriors["q/w"]
     total = (q.loc.square() + q.log_var.exp()).item()
     theirs = stats.invgamma(2.0, scale=0.375 + 0.5 * total)
     np.testing.assert_allclose([low, high], theirs.ppf([0.05, 0.95]), rtol=1e-3)
-    base = base_distribution(pyro.poutine.trace(guide).get_trace().nodes["w.gamma"]["fn"])
+    base = base_distribution(pyro.poutine.trace(guide).get_trace().nodes["w_gamma"]["fn"])
     assert isinstance(base, ExactScale)
 
 

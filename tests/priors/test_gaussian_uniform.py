@@ -41,8 +41,8 @@ class TestGaussianUniform(FamilyTests):
 def test_statements(dtype, device):
     init = torch.randn(4, 3, dtype=dtype)
     trace = poutine.trace(GaussianUniform(0.25, 4.0).sample).get_trace("w", init)
-    assert trace.stochastic_nodes == ["w.gamma", "w"]
-    gamma, weight = trace.nodes["w.gamma"], trace.nodes["w"]
+    assert trace.stochastic_nodes == ["w_gamma", "w"]
+    gamma, weight = trace.nodes["w_gamma"], trace.nodes["w"]
     hyperprior = base_distribution(gamma["fn"])
     assert isinstance(hyperprior, dist.Uniform)
     assert_close(hyperprior.low.expand(4, 3), init.new_full((4, 3), 0.25))
@@ -54,7 +54,7 @@ def test_statements(dtype, device):
 
 
 def test_gamma_is_uniform():
-    gamma = poutine.trace(GaussianUniform(1.0, 4.0).sample).get_trace("w", torch.zeros(20_000)).nodes["w.gamma"]["value"]
+    gamma = poutine.trace(GaussianUniform(1.0, 4.0).sample).get_trace("w", torch.zeros(20_000)).nodes["w_gamma"]["value"]
     assert gamma.min() >= 1
     assert gamma.max() < 4
     assert abs((gamma.mean() - 2.5) / (3 / 12**0.5) * 20_000**0.5) < 4

@@ -84,12 +84,12 @@ def test_under_a_plate_of_draws_each_has_its_own():
         w = prior.sample("w", torch.zeros(4, 3, dtype=torch.float64))
     nodes = capture.trace.nodes
     assert w.shape == (500, 4, 3)
-    assert nodes["w.scale"]["value"].shape == nodes["w.global_scale"]["value"].shape == (500,)
-    assert nodes["w.gamma"]["value"].shape == (500, 1, 1)
-    scale, tau = (nodes[f"w.{name}"]["value"].reshape(500, 1, 1) for name in ("scale", "global_scale"))
-    ratio = nodes["w.gamma"]["value"] / scale  # half-normal, whatever the scale
+    assert nodes["w_scale"]["value"].shape == nodes["w_global_scale"]["value"].shape == (500,)
+    assert nodes["w_gamma"]["value"].shape == (500, 1, 1)
+    scale, tau = (nodes[f"w_{name}"]["value"].reshape(500, 1, 1) for name in ("scale", "global_scale"))
+    ratio = nodes["w_gamma"]["value"] / scale  # half-normal, whatever the scale
     assert abs((ratio.square().mean() - 1.0) / (2 / 500) ** 0.5) < 4
-    standard = w / (nodes["w.gamma"]["value"] * tau)
+    standard = w / (nodes["w_gamma"]["value"] * tau)
     assert abs((standard.square().mean() - 1.0) / (2 / 6000) ** 0.5) < 4
 
 
@@ -97,7 +97,7 @@ def test_two_weights_have_hyperparameters_of_their_own():
     net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
     lifted = vbd.lift(net, Laplace(Learned(0.5)))
     vbd.VBDGuide(lifted)
-    assert lifted.learned() == pytest.approx({"0.weight.scale": 0.5, "1.weight.scale": 0.5})
+    assert lifted.learned() == pytest.approx({"0.weight_scale": 0.5, "1.weight_scale": 0.5})
     assert not pyro.get_param_store()
 
 
@@ -108,7 +108,7 @@ def test_two_models_have_hyperparameters_of_their_own_which_their_state_holds(de
     for start in (0.5, 2.0):
         model = vbd.Regressor(torch.nn.Linear(3, 1), Laplace(Learned(start)), num_data=20)
         guide = vbd.VBDGuide(model)
-        assert model.network.learned()["weight.scale"].item() == pytest.approx(start)
+        assert model.network.learned()["weight_scale"].item() == pytest.approx(start)
         vbd.fit(model, guide, [(x, x[:, 0])], epochs=3, lr=0.05, progress=False)
         kls.append((model, guide, vbd.VBD_ELBO().terms(model, guide, x, x[:, 0]).kl.item()))
     assert not pyro.get_param_store()
@@ -135,7 +135,7 @@ def test_each_weight_reads_its_own_whatever_the_names():
     lifted = vbd.lift(Net(), {"weight": HalfNormal(Learned(0.5)), "*": HalfNormal(Learned(3.0))}, name="net")
     trace = poutine.trace(lifted).get_trace(torch.randn(5, 3))
     for site, scale in (("net.weight", 0.5), ("net.net.weight", 3.0)):
-        mean = trace.nodes[f"{site}.gamma"]["fn"].base_dist.mean
+        mean = trace.nodes[f"{site}_gamma"]["fn"].base_dist.mean
         assert mean.unique().item() == pytest.approx(scale * math.sqrt(2 / math.pi), rel=1e-5)
 
 
@@ -147,7 +147,7 @@ def test_svi_trains_them(local):
     with pyro.settings.context(module_local_params=local):
         svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), vbd.VBD_ELBO())
         svi.step(x, x[:, 0])
-    assert abs(model.network.learned()["weight.scale"].log() - math.log(0.5)) > 0.04
+    assert abs(model.network.learned()["weight_scale"].log() - math.log(0.5)) > 0.04
 
 
 @pytest.mark.parametrize("start", [0.2, 5.0])
@@ -163,7 +163,7 @@ def test_a_learned_scale_is_that_of_the_weights(start):
 
     guide = vbd.VBDGuide(model, scale_posterior="lognormal")
     vbd.fit(model, guide, [()], epochs=250, lr=0.05, lr_schedule=vbd.schedules.linear_decay(0.5), progress=False)
-    assert abs(math.log(pyro.param("w.scale").item())) < 0.25
+    assert abs(math.log(pyro.param("w_scale").item())) < 0.25
 
 
 def test_checkpoint_and_resume_hold_the_learned_ones(tmp_path):
@@ -174,7 +174,7 @@ def test_checkpoint_and_resume_hold_the_learned_ones(tmp_path):
         guide = vbd.VBDGuide(model, scale_posterior="lognormal")
         data = [(torch.ones(20, 3), torch.ones(20, 2))]
         vbd.fit(model, guide, data, epochs=epochs, checkpoint=tmp_path / f"run-{epochs > 2}", progress=False)
-        return model.network.learned()["weight.df"].item()
+        return model.network.learned()["weight_df"].item()
 
     whole = run(4)
     first = run(2)

@@ -31,7 +31,7 @@ def test_statements(name, on, dtype, device):
     hyperprior = HYPERPRIORS[name]()
     init = torch.randn(4, 3, dtype=dtype)
     trace = poutine.trace(ScaleMixture(hyperprior, on).sample).get_trace("net.weight", init)
-    assert trace.stochastic_nodes == ["net.weight.gamma", "net.weight"]
+    assert trace.stochastic_nodes == ["net.weight_gamma", "net.weight"]
     gamma, weight = (trace.nodes[site] for site in trace.stochastic_nodes)
     for site in (gamma, weight):
         assert site["value"].shape == site["fn"].event_shape == (4, 3)

@@ -73,7 +73,7 @@ def test_the_group_of_an_input_unit_is_what_its_removal_removes(module):
     for per, size in (("input", 3), ("output", 2)):
         network = vbd.lift(module, GaussianUniform(per=per))
         (site,) = [name for name in network.priors if name == "weight"]
-        shape = vbd.VBDGuide(network).median()[f"{site}.gamma"].shape
+        shape = vbd.VBDGuide(network).median()[f"{site}_gamma"].shape
         weight = module.weight.detach().clone()
         mask = torch.ones(size)
         mask[1] = 0.0
@@ -99,15 +99,15 @@ def test_a_mapping_of_priors_is_turned_where_it_must():
     net = nn.Sequential(nn.ConvTranspose2d(3, 2, 1), nn.Flatten(), nn.Linear(2, 4))
     network = vbd.lift(net, {"0.*": Laplace(per="input"), "*": Horseshoe(per="input")})
     median = vbd.VBDGuide(network).median()
-    assert median["0.weight.gamma"].shape == (3, 1, 1, 1)
-    assert median["2.weight.gamma"].shape == (1, 2)
+    assert median["0.weight_gamma"].shape == (3, 1, 1, 1)
+    assert median["2.weight_gamma"].shape == (1, 2)
 
 
 def test_the_users_prior_is_left_as_it_was():
     prior = Laplace(per="input")
     vbd.lift(nn.Embedding(3, 2), prior)
     median = vbd.VBDGuide(vbd.lift(nn.Linear(3, 2), prior)).median()
-    assert median["weight.gamma"].shape == (1, 3)
+    assert median["weight_gamma"].shape == (1, 3)
 
 
 def test_units_die_whole(device):
@@ -117,7 +117,7 @@ def test_units_die_whole(device):
     model = vbd.Regressor(nn.Linear(6, 5), GaussianUniform(per="input"), num_data=200)
     guide = vbd.VBDGuide(model)
     vbd.fit(model, guide, [(x, y)], epochs=400, lr=0.03, progress=False)
-    gamma = guide.median()["weight.gamma"].flatten()
+    gamma = guide.median()["weight_gamma"].flatten()
     assert gamma[2:].max() < 0.02 * gamma[:2].min()
     removed = guide.log_alpha()["weight"] > 0
     assert removed[:, 2:].float().mean() > 0.5

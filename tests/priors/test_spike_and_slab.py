@@ -67,7 +67,7 @@ class TestSpikeAndSlab(FamilyTests):
     def test_draws_follow_the_density(self):
         with pyro.plate("draws", 3000, dim=-2), poutine.trace() as capture:
             SpikeAndSlab(0.1, 2.0, 0.3).sample("w", torch.zeros(2, dtype=torch.float64))
-        gamma, w = (as_numpy(capture.trace.nodes[site]["value"]) for site in ("w.gamma", "w"))
+        gamma, w = (as_numpy(capture.trace.nodes[site]["value"]) for site in ("w_gamma", "w"))
         assert set(np.round(np.unique(gamma), 9)) == {0.01, 4.0}
         assert abs((gamma > 1).mean() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / gamma.size)
         assert stats.kstest((w / np.sqrt(gamma)).ravel(), stats.norm.cdf).pvalue > 1e-4

@@ -360,7 +360,7 @@ def test_models_and_guides_come_in_pairs():
 def test_each_learns_its_own_hyperparameter():
     models, guides = members(2, lambda: nn.Linear(X, CLASSES), lambda k: vbd.priors.Horseshoe(vbd.priors.Learned(0.5)))
     vbd.fit_members(models, guides, [data()], epochs=3, lr=[1e-3, 1e-2], progress=False)
-    values = [model.network.learned()["weight.scale"].item() for model in models]
+    values = [model.network.learned()["weight_scale"].item() for model in models]
     assert len({0.5, *values}) == 3
 
 
