@@ -330,7 +330,7 @@ def test_tensors_that_have_been_replaced_make_another_graph():
     net.bias = nn.Parameter(net.bias.detach() + 1.0)
     check(eager, *data, compiled=compiled)
     learned = eager.model.network.log_hyperparameters
-    learned["weight/scale"] = nn.Parameter(learned["weight/scale"].detach() + 1.0)
+    learned["weight_scale"] = nn.Parameter(learned["weight_scale"].detach() + 1.0)
     check(eager, *data, compiled=compiled)
     eager.double()
     check(eager, data[0].double(), data[1], compiled=compiled)

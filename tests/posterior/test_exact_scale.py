@@ -341,7 +341,7 @@ def test_the_lognormal_bound_is_below_the_exact_one(name, float64):
         set_to(guide, 0.7, 0.15)
         elbo = vbd.VBD_ELBO(num_particles=50, vectorize_particles=True, max_plate_nesting=1)
         if word == "lognormal":
-            free = list(guide.posteriors["q/w/gamma"].parameters())
+            free = list(guide.posteriors["q/w_gamma"].parameters())
             optimizer = torch.optim.Adam(free, 0.08)
             for _ in range(80):
                 optimizer.zero_grad()

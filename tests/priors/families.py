@@ -373,7 +373,7 @@ class FamilyTests:
         self.fit(model, guide)
         assert self.value_of("weight_global_scale", guide) != before
         # inferred, it is a factor beside gamma, which keeps its optimum
-        assert ("q/weight/gamma" in guide.optima) == (kind == "inferred" and scale_posterior != "lognormal")
+        assert ("q/weight_gamma" in guide.optima) == (kind == "inferred" and scale_posterior != "lognormal")
 
     @pytest.mark.parametrize("scale_posterior", ["delta", "lognormal"])
     @pytest.mark.parametrize("kind", ["learned", "inferred"])
