@@ -401,3 +401,29 @@ def test_many_draws_of_a_convolution_are_the_same_in_a_loop_and_by_vmap(monkeypa
         found.append(pyro.condition(network, draws)(x))
     assert found[0].shape == (5, 4, 1, 5)
     assert torch.allclose(*found, atol=1e-5)
+
+
+def test_under_two_plates_each_output_is_that_of_its_own_weights():
+    lifted, x = vbd.lift(nn.Linear(3, 2), PRIOR), torch.randn(N, 3)
+    with (
+        pyro.plate("members", 2, dim=-3),
+        pyro.plate("num_particles_vectorized", 3, dim=-2),
+        poutine.trace() as capture,
+    ):
+        output = lifted(x)
+    weight = capture.trace.nodes["weight"]["value"].reshape(2, 3, 2, 3)
+    torch.testing.assert_close(output, torch.einsum("nj,abij->abni", x, weight) + lifted.net.bias)
+
+
+def test_a_learned_hyperparameter_has_the_dtype_of_its_weight():
+    lifted = vbd.lift(nn.Linear(3, 2).double(), vbd.priors.Laplace(vbd.priors.Learned(0.5)))
+    assert [p.dtype for p in lifted.log_hyperparameters.values()] == [torch.float64]
+
+
+def test_inputs_are_noted_once_and_without_their_numbers():
+    lifted = vbd.lift(nn.Linear(3, 2), PRIOR)
+    for count in (4, 7):
+        lifted(torch.randn(count, 3))
+    ((seen,), _) = lifted.inputs_seen
+    assert seen.shape == (4, 3)
+    assert seen.device.type == "meta"
