@@ -78,3 +78,18 @@ def test_what_a_model_says_on_many_draws_does_not_matter_before_it_is_asked_for_
         Predictive(warning, guide=guide, num_samples=3, parallel=True)(x)
     with pytest.raises(ValueError, match=r"it failed: AssertionError\(\)"):
         Predictive(silent, guide=vbd.VBDGuide(silent, x, x.sum(-1)), num_samples=3, parallel=True)(x)
+
+
+def test_each_plate_is_judged_by_itself():
+    """Particles leave room for the data in front of a latent's event dimensions, predictive draws leave none."""
+
+    def model(x, y=None):
+        w = latents()
+        with pyro.plate("data", len(x)):
+            return pyro.sample("y", dist.Normal((x * w).sum(-1), 0.1), obs=y)
+
+    x, y, guide = pair(model)
+    elbo = vbd.VBD_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
+    assert elbo.loss(model, guide, x, y) > 0
+    with pytest.raises(ValueError, match=r"does not broadcast over draws of its latents.*parallel=False"):
+        Predictive(model, guide=guide, num_samples=3, parallel=True)(x)
