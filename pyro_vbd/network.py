@@ -41,7 +41,7 @@ class StochasticNetwork(nn.Module):
     def __init__(self, net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where, name: str) -> None:
         super().__init__()
         self.net = copy.deepcopy(net)
-        swapped = {f"{path}.weight".lstrip(".") for path, module in self.net.named_modules() if is_input_first(module)}
+        swapped = _input_first_weights(self.net)
         self.priors = {n: p.input_first() if n in swapped else p for n, p in select(self.net, prior, where).items()}
         self.name, self._label = name, unique_label(name or "network")
         #: Logarithms of the hyperparameters that are learned, by the key of their site.
@@ -207,6 +207,13 @@ def _stack(*parts: Any) -> Tensor:
             "tensors, or use vectorize_particles=False or parallel=False"
         )
     return torch.stack(parts)
+
+
+def _input_first_weights(net: nn.Module) -> set[str]:
+    """Names of the weights with their input dimension first, also where a parametrization makes them of another tensor."""
+    makers = [f"parametrizations.weight.original{number}" for number in ("", 0, 1)]
+    modules = [path for path, module in net.named_modules() if is_input_first(module)]
+    return {f"{path}.{name}".lstrip(".") for path in modules for name in ("weight", *makers)}
 
 
 def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None, name: str = "") -> StochasticNetwork:

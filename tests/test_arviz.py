@@ -317,3 +317,51 @@ def test_in_inference_mode_too():
     with torch.inference_mode():
         container = vbd.to_arviz(model, guide, x, y, 3)
     assert set(container.posterior.data_vars) == {"gamma", "s"}
+
+
+def test_a_subset_is_drawn_at_random():
+    """Each of 40 data is one of 10 with probability 1/4."""
+    x, y = data(40)
+    model = make_model(40)
+    guide = vbd.VBDGuide(model, x, y)
+    counts = np.zeros(40)
+    for _ in range(60):
+        found = vbd.to_arviz(model, guide, x, y, 1, groups=["observed_data"], subset=10).observed_data["data"].values
+        assert (np.diff(found) > 0).all()
+        counts[found] += 1
+    z = (counts - 15) / (60 * 0.25 * 0.75) ** 0.5
+    assert abs(z).max() < 4
+    assert (z**2).sum() > 10  # of 39 degrees of freedom: not the same ones in turn
+
+
+def test_a_model_of_several_arguments():
+    def model(a, b, y=None):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 6, subsample=a):
+            pyro.sample("y", dist.Normal(w * a + b, 1.0), obs=y)
+
+    a, b, y = torch.randn(3, 6)
+    loader = [(a[:4], b[:4], y[:4]), (a[4:], b[4:], y[4:])]
+    found = vbd.to_arviz(model, vbd.VBDGuide(model, a, b, y), loader, num_samples=2).constant_data
+    assert np.array_equal(found["x.0"], a)
+    assert np.array_equal(found["x.1"], b)
+
+
+def test_latents_at_a_point_are_not_many_numbers():
+    def model(x, y=None):
+        gamma = pyro.sample("gamma", dist.Uniform(0.0, 10.0).expand([200, 100]).to_event(2))
+        w = pyro.sample("w", dist.Normal(0.0, gamma.sqrt()).to_event(2))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x, 1.0 + w.square().mean((-1, -2)).unsqueeze(-1)), obs=y)
+
+    x, y = torch.randn(3), torch.randn(3)
+    found = vbd.to_arviz(model, vbd.VBDGuide(model, x, y), x, y, 1000, groups=["posterior"])
+    assert found.posterior["gamma"].shape == (1, 1000, 200, 100)
+
+
+def test_half_precision_becomes_single():
+    model = vbd.Regressor(nn.Linear(3, 1).bfloat16(), vbd.priors.Gaussian(), num_data=8)
+    x, y = torch.randn(8, 3).bfloat16(), torch.randn(8).bfloat16()
+    found = vbd.to_arviz(model, vbd.VBDGuide(model), x, y, 3, sites="*")
+    assert found.posterior["weight"].dtype == found.constant_data["x"].dtype == np.float32
+    assert np.array_equal(found.constant_data["x"], x.float())

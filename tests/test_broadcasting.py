@@ -1,5 +1,7 @@
 """A hand-written model under parallel draws: it broadcasts and agrees with the loop, or an error says that it does not."""
 
+import warnings
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -51,3 +53,43 @@ def test_a_model_that_broadcasts_draws_in_parallel():
     error = (parallel.var(0) / 500 + loop.var(0) / 500).sqrt()
     assert ((parallel.mean(0) - loop.mean(0)) / error).abs().max() < 4
     assert vbd.VBD_ELBO(num_particles=7, vectorize_particles=True).loss(broadcasting, guide, x, y) > 0
+
+
+def test_what_a_model_says_on_many_draws_does_not_matter_before_it_is_asked_for_them():
+    """A warning is no fault, and an error without words is one."""
+
+    def warning(x, y=None):
+        w = latents()
+        if w.dim() > 1:
+            warnings.warn("many draws", stacklevel=1)
+        w = w.unsqueeze(-2) if w.dim() > 1 and w.shape[-2] != 1 else w
+        with pyro.plate("data", len(x)):
+            return pyro.sample("y", dist.Normal((x * w).sum(-1), 0.1), obs=y)
+
+    def silent(x, y=None):
+        w = latents()
+        assert w.dim() == 1
+        with pyro.plate("data", len(x)):
+            return pyro.sample("y", dist.Normal(x @ w, 0.1), obs=y)
+
+    x = torch.randn(30, D)
+    guide = vbd.VBDGuide(warning, x, x.sum(-1))
+    with pytest.warns(UserWarning, match="many draws"):
+        Predictive(warning, guide=guide, num_samples=3, parallel=True)(x)
+    with pytest.raises(ValueError, match=r"it failed: AssertionError\(\)"):
+        Predictive(silent, guide=vbd.VBDGuide(silent, x, x.sum(-1)), num_samples=3, parallel=True)(x)
+
+
+def test_each_plate_is_judged_by_itself():
+    """Particles leave room for the data in front of a latent's event dimensions, predictive draws leave none."""
+
+    def model(x, y=None):
+        w = latents()
+        with pyro.plate("data", len(x)):
+            return pyro.sample("y", dist.Normal((x * w).sum(-1), 0.1), obs=y)
+
+    x, y, guide = pair(model)
+    elbo = vbd.VBD_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=1)
+    assert elbo.loss(model, guide, x, y) > 0
+    with pytest.raises(ValueError, match=r"does not broadcast over draws of its latents.*parallel=False"):
+        Predictive(model, guide=guide, num_samples=3, parallel=True)(x)

@@ -466,3 +466,29 @@ def test_gradients_by_torch_func_are_those_of_autograd():
     for name, parameter in parameters.items():
         expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(found[name], expected, msg=name)
+
+
+def test_under_two_plates_each_output_is_that_of_its_own_weights():
+    lifted, x = vbd.lift(nn.Linear(3, 2), PRIOR), torch.randn(N, 3)
+    with (
+        pyro.plate("members", 2, dim=-3),
+        pyro.plate("num_particles_vectorized", 3, dim=-2),
+        poutine.trace() as capture,
+    ):
+        output = lifted(x)
+    weight = capture.trace.nodes["weight"]["value"].reshape(2, 3, 2, 3)
+    torch.testing.assert_close(output, torch.einsum("nj,abij->abni", x, weight) + lifted.net.bias)
+
+
+def test_a_learned_hyperparameter_has_the_dtype_of_its_weight():
+    lifted = vbd.lift(nn.Linear(3, 2).double(), vbd.priors.Laplace(vbd.priors.Learned(0.5)))
+    assert [p.dtype for p in lifted.log_hyperparameters.values()] == [torch.float64]
+
+
+def test_inputs_are_noted_once_and_without_their_numbers():
+    lifted = vbd.lift(nn.Linear(3, 2), PRIOR)
+    for count in (4, 7):
+        lifted(torch.randn(count, 3))
+    ((seen,), _) = lifted.inputs_seen
+    assert seen.shape == (4, 3)
+    assert seen.device.type == "meta"

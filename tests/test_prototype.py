@@ -5,6 +5,7 @@ import pyro.distributions as dist
 import pyro.poutine as poutine
 import pytest
 import torch
+from pyro.infer.util import is_validation_enabled
 from torch import nn
 from torch.nn import functional as F
 
@@ -62,6 +63,7 @@ def test_run_with_sets_latents_and_leads_gradients_back_to_them():
     torch.testing.assert_close(trace.nodes["w"]["fn"].base_dist.scale.detach(), gamma.sqrt())
     (grad,) = torch.autograd.grad(trace.nodes["w"]["fn"].base_dist.scale.sum(), leaves["gamma"])
     torch.testing.assert_close(grad, 0.5 / gamma.sqrt())
+    assert not gamma.requires_grad
     assert trace.nodes["y"]["is_observed"]
 
 
@@ -70,6 +72,26 @@ def test_run_with_gives_gradients_under_no_grad():
     with torch.no_grad():
         trace = run_with({}, regression, (torch.randn(4, 3),), {}, leaves)
     assert trace.nodes["w"]["fn"].base_dist.scale.requires_grad
+
+
+def test_run_with_has_no_gradients_to_discrete_latents():
+    leaves = {}
+
+    def model():
+        pyro.sample("k", dist.Categorical(torch.ones(3)))
+        pyro.sample("w", dist.Normal(0.0, 1.0))
+
+    run_with({}, model, (), {}, leaves)
+    assert list(leaves) == ["w"]
+
+
+@pytest.mark.parametrize("around", [True, False])
+def test_run_with_validates_held_out_data_alone(around):
+    seen = []
+    with pyro.validation_enabled(around):
+        for held_out in (False, True):
+            run_with({}, lambda: seen.append(is_validation_enabled()), (), {}, held_out=held_out)
+    assert seen == [False, around]
 
 
 def test_run_with_is_unseen_and_unmoved_by_handlers_around_it():
@@ -111,9 +133,11 @@ def test_untouched_restores_random_state_and_buffers(as_function):
 
 def test_untouched_restores_buffers_of_the_model_that_no_call_announces():
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    mean = net[1].running_mean
     with untouched(net):
         net[1].running_mean.add_(1.0)
     assert (net[1].running_mean == 0).all()
+    assert net[1].running_mean is mean
 
 
 def test_untouched_restores_what_an_error_has_left():

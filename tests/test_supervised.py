@@ -121,6 +121,18 @@ def test_noise_is_learned_or_fixed(learn_noise):
     assert (model.gaussian.scale.item() == pytest.approx(0.5)) == (not learn_noise)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_yes_or_no_under_vectorised_particles(count, multilabel):
+    net, x = nn.Linear(3, 4 if multilabel else 1), torch.randn(count, 3)
+    y = (torch.randn(net(x).shape) > 0).double()
+    model = vbd.Classifier(net, PRIOR, num_data=N, multilabel=multilabel)
+    value = log_likelihood(model, x, y if multilabel else y.squeeze(-1), num_particles=3, vectorize_particles=True)
+    expected = -N / count * F.binary_cross_entropy_with_logits(net(x), y, reduction="sum")
+    torch.testing.assert_close(value, expected, rtol=1e-8, atol=0)
+
+
 # --- likelihoods of one's own ----------------------------------------------------------------------------------------
 
 

@@ -113,3 +113,10 @@ def test_one_datum_without_a_dimension_of_data_is_refused():
         vbd.predict(model, vbd.VBDGuide(model), x, num_samples=2)
     ages = vbd.Regressor(nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 1)), PRIOR, 8)
     assert ages(x).shape == (4, 1)  # a vector of data is one
+
+
+def test_a_batch_without_any_target_that_counts_is_accepted():
+    model = classifier(ignore_index=-1)
+    y = torch.full((8,), -1)
+    assert model(torch.randn(8, 3), y) is y
+    assert vbd.VBD_ELBO().terms(model, vbd.VBDGuide(model), torch.randn(8, 3), y).log_likelihood == 0

@@ -28,7 +28,8 @@ def test_noted_down_with_their_settings_in_order(validation):
         check_values(not_above, second, limit=5)
         with recorded_checks() as inner:
             check_values(not_above, first, limit=7)
-    assert [value is tensor for (_, value), tensor in zip(found, (first, second), strict=True)] == [True, True]
+        check_values(not_above, second, limit=6)
+    assert [value is tensor for (_, value), tensor in zip(found, (first, second, second), strict=True)] == [True] * 3
     assert len(inner) == 1
     found[1][0](torch.full((1,), 5.0))
     for check, limit in ((found[0][0], 0), (found[1][0], 5), (inner[0][0], 7)):

@@ -259,4 +259,5 @@ def _difference(net: nn.Module, small: nn.Module, inputs: Any) -> float:
             for a, b in pairs
             if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
         ]
-    return max(scores, default=0.0)
+    # of two numbers max() gives the first where one is NaN
+    return max(scores, key=lambda score: (score != score, score), default=0.0)

@@ -17,7 +17,7 @@ from tests.compression.pruned import error, trained
 from tests.digits import pair
 
 
-def test_computes_what_the_posterior_said(device):
+def test_computes_what_the_posterior_said(device, tmp_path):
     model, guide, _, validation = trained(device)
     small, report = vbd.compress(model, guide, 1.0, batch_sizes=())
     masked = vbd.point_network(model, guide, 1.0)
@@ -30,6 +30,8 @@ def test_computes_what_the_posterior_said(device):
     assert report.ratio > 4
     assert report.difference < 1e-5
     assert report.bytes_left < 0.8 * report.bytes
+    assert report.sparse_bytes == vbd.save_sparse(small, tmp_path / "net")
+    assert report.sparse_bytes_8 == vbd.save_sparse(small, tmp_path / "net", bits=8)
     assert sum(p.numel() for p in small.parameters()) < 0.8 * sum(p.numel() for p in masked.parameters())
 
 
@@ -189,3 +191,47 @@ def test_what_cannot_be_done_is_named(device):
     fresh, its_guide = pair(20)
     with pytest.raises(ValueError, match=r"has not run yet.*inputs="):
         vbd.compress(fresh, its_guide)
+
+
+# --- what is passed on --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("half_of_the_gates", "per"), [(True, "weight"), (False, "unit")])
+def test_thresholds_of_gates_and_whole_units(device, half_of_the_gates, per):
+    model, guide, _, validation = trained(device)
+    of_gates = torch.cat([value for value in guide.log_alpha().values() if value.dim() == 1])
+    gates = float(of_gates.median()) if half_of_the_gates else 0.0
+    kept, plain = vbd.masks(guide, 0.0, gates, per=per), vbd.masks(guide, 0.0)
+    assert any(not torch.equal(mask, plain[site]) for site, mask in kept.items())
+    small, _ = vbd.compress(model, guide, 0.0, gates, per=per, batch_sizes=(), allow_dead=True)
+    expected, x = vbd.point_network(model, guide, kept=kept), next(iter(validation))[0]
+    torch.testing.assert_close(small(x), expected(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_without_gates_is_timed_whole(monkeypatch):
+    model, guide = pair(20)
+    with torch.no_grad():
+        guide.posteriors["q/0/weight"].loc[:40] = 0.0
+    timed = []
+    module = importlib.import_module("pyro_vbd.compression.compress")
+    monkeypatch.setattr(module, "latencies", lambda before, after, *_: timed.extend([before, after]) or [])
+    vbd.compress(model, guide, 1e9, inputs=torch.randn(2, 64))
+    assert [net[0].out_features for net in timed] == [50, 10]
+
+
+def test_a_gated_network_with_a_module_to_keep():
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    net = nn.Sequential(nn.Linear(4, 6), vbd.Gate(6), Branching(), nn.Linear(6, 2))
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 10)
+    small, _ = vbd.compress(model, vbd.VBDGuide(model), 1e9, inputs=torch.randn(2, 4), keep=["2"], batch_sizes=())
+    assert isinstance(small[2], Branching)
+
+
+def test_without_bayesian_weights_the_ratio_is_one():
+    net = nn.Sequential(nn.Linear(4, 6), vbd.Gate(6), nn.Linear(6, 2))
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 10, where=vbd.Gate)
+    _, report = vbd.compress(model, vbd.VBDGuide(model), inputs=torch.randn(2, 4), batch_sizes=())
+    assert report.mask_ratio == 1.0

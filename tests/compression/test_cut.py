@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from pyro_vbd.compression import cut
 from pyro_vbd.noise import Gate
-from tests.compression.networks import Residual, convolutional, dense, remove_at_random, tokens
+from tests.compression.networks import Residual, Tied, convolutional, dense, remove_at_random, tokens
 
 EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
@@ -310,7 +310,7 @@ def test_a_single_layer():
 
 
 def test_training_mode_and_trainability_are_those_of_the_network():
-    net = mlp(5, 6, 3)
+    net = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Dropout(), nn.Linear(6, 3))
     with torch.no_grad():
         net[0].weight[1] = 0.0
     assert cut(net, torch.randn(2, 5)).network[0].training
@@ -397,6 +397,57 @@ def test_a_change_in_place_that_the_graph_does_not_show_is_found_out():
         net.first.weight[0] = 0.0
     with pytest.raises(RuntimeError, match="outputs differ"):
         cut(net, torch.randn(2, 4))
+
+
+def test_one_output_of_many_that_differs_is_found_out():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            y = self.first(x)
+            y[:1].add_(1.0)
+            return self.second(y)
+
+    net = InPlace()
+    with torch.no_grad():
+        net.first.weight[0] = 0.0
+    with pytest.raises(RuntimeError, match="outputs differ"):
+        cut(net, torch.randn(20_000, 4))
+
+
+def test_an_output_that_is_no_number_is_found_out_behind_one_that_is():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.first(x), self.second(x)
+
+    net = Two()
+    with torch.no_grad():
+        net.second.bias[0] = torch.nan
+    with pytest.raises(RuntimeError, match="outputs differ by nan"):
+        cut(net, torch.randn(2, 4))
+
+
+def test_layers_that_share_a_weight_are_left_whole():
+    net, x = Tied(7, 5), torch.tensor([[0, 1, 6]])
+    with torch.no_grad():
+        net.words.weight[:, 2] = 0.0
+        net.middle.weight[1] = 0.0
+    small = cut(net, x).network
+    assert small.out.weight is small.words.weight
+    assert small.words.weight.shape == (7, 5)
+    assert_same_function(net, small, x)
+
+
+def test_a_transformer_layer_that_is_kept_stays_one_of_torchs():
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    net, x = nn.Sequential(layer, nn.Flatten(), nn.Linear(40, 3)).eval(), torch.randn(2, 5, 8)
+    assert type(cut(net, x, keep=["0"]).network[0]) is nn.TransformerEncoderLayer
 
 
 # --- networks that people use --------------------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import logging
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
+from tests.compression.networks import Tied
 from tests.compression.pruned import convnet, trained
 from tests.compression.test_cut import ByHand
 
@@ -38,19 +40,33 @@ def test_safetensors(small, tmp_path, device):
         vbd.load_safetensors(path, convnet())
 
 
-@pytest.mark.parametrize("make", [ByHand, None])
+def test_safetensors_of_shared_and_of_transposed_weights(tmp_path):
+    pytest.importorskip("safetensors")
+    path, net = tmp_path / "net.safetensors", Tied(6, 6)
+    net.middle.weight = nn.Parameter(net.middle.weight.detach().T)
+    vbd.save_safetensors(net, path)
+    torch.testing.assert_close(dict(vbd.load_safetensors(path, Tied(6, 6)).state_dict()), dict(net.state_dict()))
+
+
+def with_dropout():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Dropout(), nn.Linear(6, 3))
+
+
+@pytest.mark.parametrize("make", [ByHand, with_dropout, None])
 def test_onnx_is_what_torch_computes_for_any_batch(make, small, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     x = torch.randn(4, 1, 8, 8) if make else torch.randn(4, 8, 8)
     net = make() if make else small
     path = tmp_path / "net.onnx"
+    level = logging.getLogger("torch.onnx").level
     assert vbd.save_onnx(net, path, x) == path.stat().st_size
+    assert logging.getLogger("torch.onnx").level == level
     assert net.training or make is None
     session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     for batch in (x, torch.randn(9, *x.shape[1:])):
         (found,) = session.run(None, {session.get_inputs()[0].name: batch.cpu().numpy()})
-        torch.testing.assert_close(torch.from_numpy(found), net(batch).detach().cpu(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(found), net.eval()(batch).detach().cpu(), rtol=1e-4, atol=1e-5)
 
 
 def test_an_onnx_file_that_computes_something_else_is_not_written(small, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -50,16 +51,20 @@ def test_attention_keeps_its_zeros(kind):
 
 def test_regression_and_modes():
     net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 1)).eval()
+    seen = []
+    net[1].register_forward_hook(lambda module, *_: seen.append(module.training))
     vbd.fine_tune(net, [(torch.randn(6, 3), torch.randn(6, 1))], epochs=2, loss=F.mse_loss, progress=False)
+    assert seen == [True, True]
     assert not any(module.training for module in net.modules())
 
 
-def test_a_loss_that_is_not_finite_leaves_the_network_as_it_was():
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_leaves_the_network_as_it_was(bad):
     net = nn.Linear(3, 2)
     before = net.weight.clone()
-    data = [(torch.randn(4, 3), torch.randint(2, (4,))), (torch.full((4, 3), math.nan), torch.randint(2, (4,)))]
-    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 0"):
-        vbd.fine_tune(net, data, epochs=1, lr=0.1, progress=False)
+    data = [(torch.randn(4, 3), torch.randn(4, 2)), (torch.randn(4, 3), torch.full((4, 2), bad))]
+    with pytest.raises(FloatingPointError, match=f"the loss is {bad} in epoch 0"):
+        vbd.fine_tune(net, data, epochs=1, lr=0.1, loss=F.mse_loss, progress=False)
     assert torch.equal(net.weight, before)
     assert set(net.state_dict()) == {"weight", "bias"}
 
@@ -71,3 +76,30 @@ def test_bad_input():
         vbd.fine_tune(nn.Linear(3, 2), [], epochs=1, progress=False)
     with pytest.raises(ValueError, match="ReLU has no parameter to train"):
         vbd.fine_tune(nn.ReLU(), [], epochs=1)
+
+
+def test_the_rate_of_an_epoch_is_that_of_its_schedule():
+    """Where the gradient is always 1 a step of Adam is as long as the rate; the loss is the weight."""
+    weights = vbd.fine_tune(
+        nn.Linear(1, 1, bias=False), [(torch.ones(1, 1), torch.zeros(1))], epochs=4, lr=0.1, progress=False,
+        loss=lambda output, _: output.sum(), lr_schedule=lambda epoch, epochs: 1 / (1 + epoch + epochs),
+    )  # fmt: skip
+    steps = [before - after for before, after in pairwise(weights)]
+    assert steps == pytest.approx([0.1 / 5, 0.1 / 6, 0.1 / 7], rel=1e-3)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_batches():
+    net = nn.Linear(3, 2)
+    data = [(torch.randn(4, 3), torch.randint(2, (4,))) for _ in range(3)]
+    expected = sum(F.cross_entropy(net(x), y).item() for x, y in data) / 3
+    assert vbd.fine_tune(net, data, epochs=2, lr=0.0, progress=False) == pytest.approx([expected, expected])
+
+
+def test_frozen_weights_stay_and_a_bias_of_zero_is_trained():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    net[0].requires_grad_(False)
+    nn.init.zeros_(net[1].bias)
+    before = net[0].weight.clone()
+    vbd.fine_tune(net, [(torch.randn(4, 3), torch.tensor([0, 0, 0, 1]))], epochs=1, lr=0.1, progress=False)
+    assert torch.equal(net[0].weight, before)
+    assert net[1].bias.ne(0).all()

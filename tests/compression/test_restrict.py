@@ -133,6 +133,7 @@ def test_masks_that_do_not_fit_are_refused_before_anything_changes():
     for bad, message in (
         ({"9.weight": torch.ones(3)}, "'9.weight', which is no weight of"),
         ({"2.weight": torch.ones(3)}, r"'2.weight' has shape \(3,\), the weight \(10, 50\)"),
+        ({"2.weight": torch.ones(50, 10)}, r"'2.weight' has shape \(50, 10\), the weight \(10, 50\)"),
         ({"2.weight": torch.zeros(10, 50)}, "'2.weight' keeps nothing"),
         ({"2.weight": torch.full((10, 50), 0.5)}, "the mask of '2.weight' holds other numbers than 0 and 1"),
         ({"2.weight": torch.full((10, 50), torch.nan)}, "the mask of '2.weight' holds other numbers than 0 and 1"),

@@ -6,7 +6,7 @@ from torch import nn
 
 import pyro_vbd as vbd
 from pyro_vbd.compression import Select, cut
-from pyro_vbd.compression.skeleton import build, describe, rebuild, sizes
+from pyro_vbd.compression.skeleton import build, describe, rebuild, sizes, sliced
 from tests.compression.test_cut import ByHand
 
 MODULES = [
@@ -88,3 +88,12 @@ def test_another_network_is_refused():
     described = describe(nn.ModuleDict({"a": nn.ModuleDict({"b": nn.Linear(2, 2)})}))
     with pytest.raises(ValueError, match="has no module 'a'"):
         rebuild(nn.Sequential(nn.Linear(2, 2)), described)
+
+
+def test_a_slice_of_a_module_has_its_dtype_and_its_mode():
+    norm = nn.BatchNorm1d(4).double().eval()
+    norm.running_mean.copy_(torch.arange(4) / 3)
+    new = sliced(norm, torch.tensor([True, False, True, True]), "num_features")
+    assert torch.equal(new.running_mean, norm.running_mean[[0, 2, 3]])
+    assert new.weight.dtype == torch.float64
+    assert not new.training

@@ -154,3 +154,12 @@ def test_bad_weights_and_bits_leave_the_file_that_was_there(small, tmp_path):
     with pytest.raises(ValueError, match="bits=4 is not available: use 8"):
         vbd.save_sparse(small, path, bits=4)
     assert path.read_bytes() == content
+
+
+def test_gaps_of_any_length(tmp_path):
+    for size in (10, 100, 1000):  # gaps of one, of two and of more bytes
+        net = nn.Linear(size, size, bias=False)
+        with torch.no_grad():
+            net.weight.view(-1)[1:-1] = 0.0
+        vbd.save_sparse(net, tmp_path / "net")
+        assert torch.equal(vbd.load_sparse(tmp_path / "net", nn.Linear(size, size, bias=False)).weight, net.weight)

@@ -50,7 +50,7 @@ def test_picks_the_highest_ratio_within_the_bound():
     [
         (vbd.Classifier, [[1.0, 0.0], [0.0, 1.0]], [1, 1], 0.5),
         (lambda *a: vbd.Classifier(*a, ignore_index=-1), [[1.0, 0.0], [0.0, 1.0]], [-1, 1], 0.0),
-        (lambda *a: vbd.Classifier(*a, multilabel=True), [[1.0, -1.0], [-1.0, -1.0]], [[1.0, 1.0], [0.0, 0.0]], 0.25),
+        (lambda *a: vbd.Classifier(*a, multilabel=True), [[0.3, -1.0], [-1.0, -1.0]], [[1.0, 1.0], [0.0, 0.0]], 0.25),
         (vbd.Regressor, [[1.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [0.0, 1.0]], 1.0),
     ],
 )
@@ -62,6 +62,28 @@ def test_the_error_follows_from_the_targets(kind, outputs, y, expected):
     model = kind(net, vbd.priors.GaussianUniform(), 2)
     found = vbd.sweep(model, vbd.VBDGuide(model), [(torch.tensor(outputs), torch.tensor(y))], [1000.0])
     assert found.full_error == pytest.approx(expected)
+
+
+def test_of_equal_ratios_the_lower_error_is_picked():
+    found = Sweep((SweepPoint(1.0, 0.02, 50.0), SweepPoint(2.0, 0.01, 50.0), SweepPoint(3.0, 0.02, 50.0)), 0.02)
+    assert found.pick().threshold == 2.0
+
+
+def test_whole_units_at_a_time(device):
+    model, guide, _, validation = trained(device)
+    kept = vbd.masks(guide, 0.0, per="unit").values()
+    (point,) = vbd.sweep(model, guide, validation, [0.0], per="unit").points
+    assert point.ratio == pytest.approx(sum(mask.numel() for mask in kept) / sum(float(mask.sum()) for mask in kept))
+    assert point.ratio != pytest.approx(1 / (1 - vbd.sparsity(guide, 0.0)))
+
+
+def test_in_evaluation_mode():
+    model = vbd.Classifier(nn.Sequential(nn.Dropout(1.0), nn.Linear(2, 2, bias=False)), vbd.priors.GaussianUniform(), 2)
+    guide = vbd.VBDGuide(model)
+    with torch.no_grad():
+        guide.posteriors["q/1/weight"].loc.copy_(torch.eye(2))
+    assert vbd.sweep(model, guide, [(torch.eye(2), torch.arange(2))], [1000.0]).full_error == 0.0
+    assert model.training
 
 
 def test_a_model_by_hand():
@@ -86,3 +108,13 @@ def test_bad_input(device):
         vbd.sweep(model, guide, [], [3.0])
     with pytest.raises(ValueError, match="observes 0 sites"):
         vbd.sweep(model, guide, [next(iter(validation))[:1]], [3.0])
+
+    def two(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        for name in ("y", "z"):
+            with pyro.plate(f"data of {name}", len(x)):
+                pyro.sample(name, dist.Normal(x @ w, 1.0), obs=y)
+
+    x, y = torch.randn(4, 3), torch.randn(4)
+    with pytest.raises(ValueError, match="observes 2 sites"):
+        vbd.sweep(two, vbd.VBDGuide(two, x, y), [(x, y)], [3.0])

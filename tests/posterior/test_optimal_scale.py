@@ -181,3 +181,9 @@ def test_a_guide_that_has_moved_to_double_precision(name):
     gamma = scale({"w": dead}, {})
     assert gamma.dtype == torch.float64
     assert (gamma > 0).all()
+
+
+def test_a_delta_has_no_density_of_its_own():
+    weight, q = weight_and_q("w", torch.arange(12).view(4, 3), 12)
+    found = OptimalScale("g", uniform(0.0, 1e3, (4, 3)), [weight], DeltaAt(clipped_second_moment))({"w": q}, {})
+    assert torch.equal(found.log_prob(found.v), torch.zeros(4, 3))

@@ -1,10 +1,13 @@
 """Which weights share one gamma."""
 
+import copy
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
@@ -101,6 +104,14 @@ def test_a_mapping_of_priors_is_turned_where_it_must():
     median = vbd.VBDGuide(network).median()
     assert median["0.weight_gamma"].shape == (3, 1, 1, 1)
     assert median["2.weight_gamma"].shape == (1, 2)
+
+
+@pytest.mark.parametrize("norm", [weight_norm, spectral_norm])
+@pytest.mark.parametrize(("module", "shape"), [(nn.ConvTranspose2d(3, 2, 4), (3, 1, 1, 1)), (nn.Linear(3, 2), (1, 3))])
+def test_a_weight_under_a_norm_is_turned_as_it_is_without_one(module, shape, norm):
+    network = vbd.lift(norm(copy.deepcopy(module)), GaussianUniform(per="input"))
+    (weight,) = network.priors
+    assert vbd.VBDGuide(network).median()[f"{weight}.gamma"].shape == shape
 
 
 def test_the_users_prior_is_left_as_it_was():
