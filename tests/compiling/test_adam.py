@@ -61,6 +61,16 @@ def test_groups_have_settings_of_their_own():
     assert_close(ours, theirs)
 
 
+def test_a_rate_of_any_group_may_change_between_updates():
+    parameters = make()
+    groups = [{"params": [parameter], "lr": 0.1} for parameter in parameters]
+    optimizer = torch.optim.Adam(groups)
+    adam = AdamUpdate(optimizer, parameters)
+    assert adam.settings()[0].tolist() == [0.1, 0.1]
+    optimizer.param_groups[1]["lr"] = 0.5
+    assert adam.settings()[0].tolist() == [0.1, 0.5]
+
+
 def test_leaves_alone_what_the_optimizer_does_not_have():
     parameters = make()
     before = copy.deepcopy(parameters)
@@ -97,9 +107,13 @@ def test_what_is_plain():
     assert is_plain_adam(torch.optim.Adam(make()), device)
     assert not is_plain_adam(torch.optim.AdamW(make()), device)
     assert not is_plain_adam(torch.optim.SGD(make()), device)
-    hooked = torch.optim.Adam(make())
-    hooked.register_step_post_hook(lambda *_: None)
-    assert not is_plain_adam(hooked, device)
+    for hook in ("pre", "post"):
+        hooked = torch.optim.Adam(make())
+        getattr(hooked, f"register_step_{hook}_hook")(lambda *_: None)
+        assert not is_plain_adam(hooked, device)
+    groups = [{"params": [parameter], "weight_decay": decay} for parameter, decay in zip(make(), (0.0, 0.1), strict=True)]
+    assert not is_plain_adam(torch.optim.Adam(groups), device)
     cuda = torch.device("cuda")  # an unfused Adam counts its steps on the CPU
     assert not is_plain_adam(torch.optim.Adam(make()), cuda)
     assert is_plain_adam(torch.optim.Adam(make(), capturable=True), cuda)
+    assert is_plain_adam(torch.optim.Adam(make(), fused=True), cuda)

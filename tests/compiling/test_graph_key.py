@@ -22,7 +22,7 @@ def test_of_what_modules_hold_a_key_changes_with_numbers_and_not_with_the_values
     assert holdings.key() == before
     changes = [
         lambda m: setattr(m[2], "p", 0.5), lambda m: m.eval(), lambda m: m[0].weight.requires_grad_(False),
-        lambda m: setattr(m[1], "eps", 1.0),
+        lambda m: setattr(m[1], "eps", 1.0), lambda m: m[0].double(),
     ]  # fmt: skip
     for change in changes:
         other = copy.deepcopy(held)
@@ -31,6 +31,17 @@ def test_of_what_modules_hold_a_key_changes_with_numbers_and_not_with_the_values
         change(other)
         assert holdings.key() != before
         assert not holdings.have_moved()
+
+
+def test_the_default_dtype_is_part_of_a_key():
+    """Of tensors that a model makes."""
+    holdings, kept = Holdings((net(),)), torch.get_default_dtype()
+    before = holdings.key()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert holdings.key() != before
+    finally:
+        torch.set_default_dtype(kept)
 
 
 def test_tensors_that_have_been_replaced_have_moved():

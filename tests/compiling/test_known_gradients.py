@@ -11,7 +11,7 @@ def known():
 
 
 def test_gradients_are_given_on_scaled_and_added_up():
-    for factor in (1.0, -2.0):
+    for factor in (1.0, 0.5, -2.0):
         loss, (first, second) = known()
         (factor * loss).backward()
         assert loss.item() == 7.0

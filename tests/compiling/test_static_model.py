@@ -31,12 +31,14 @@ def pair(net):
 def checked(act):
     model, guide = pair(Acting(act))
     before = copy.deepcopy((model.state_dict(), guide.state_dict()))
+    data = torch.randn(6, 5), torch.arange(6) % 3
     generator = torch.get_rng_state()
     try:
-        return static_trace(vbd.VBD_ELBO(), model, guide, (torch.randn(6, 5), torch.arange(6) % 3), {})
+        return static_trace(vbd.VBD_ELBO(), model, guide, data, {})
     finally:
         assert_close((model.state_dict(), guide.state_dict()), before, rtol=0, atol=0)
-        del generator
+        assert torch.equal(torch.get_rng_state(), generator)
+        assert model.network.net.calls <= 1  # a first run that is no trace counts
 
 
 CALLS = iter(range(1000))
@@ -57,6 +59,7 @@ def counted(module, out):
         (lambda module, out: out * torch.tensor([float(next(CALLS))]), "not those of its graph"),
         (lambda module, out: out * torch.tensor([1 + 1e-6 * next(CALLS)]), "outside of torch"),
         (lambda module, out: out if get_proxy_mode() is None else 2 * out, "not those of its graph"),
+        (lambda module, out: out if get_proxy_mode() is None else 2 * out - out.detach(), "not those of its graph"),
     ],
 )
 def test_what_is_found_out(act, reason):

@@ -17,6 +17,7 @@ def test_round_trip(tmp_path, device):
     assert torch.equal(loaded["tensor"], torch.full((3, 2), 1.5))
     assert loaded["tensor"].device.type == device.type
     assert loaded["list"] == [1, 2.5, "three", None]
+    assert load_checkpoint(tmp_path / "folder" / "run.pt", map_location="meta")["tensor"].device.type == "meta"
 
 
 def test_previous_one_is_kept_and_nothing_else(tmp_path):

@@ -56,6 +56,13 @@ def test_the_best_values_are_kept_and_patience_ends():
     assert not torch.equal(best["guide.posteriors.q/0/weight.loc"], parameters["guide.posteriors.q/0/weight.loc"])
 
 
+def test_the_last_epoch_reaches_every_callback():
+    run, parameters = run_of_one_layer()
+    seen = []
+    end(run, parameters, callbacks=[lambda run: setattr(run, "stop", True), lambda run: seen.append(run.stop)])
+    assert seen == [True]
+
+
 def of_losses(monkeypatch, losses, patience=None, history=()):
     """A run of these validation losses, and for each epoch whether its parameters are the best so far."""
     run, parameters = run_of_one_layer()

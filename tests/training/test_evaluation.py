@@ -30,6 +30,24 @@ def test_hand_written_model_and_no_data():
         vbd.negative_log_likelihood(model, guide, [])
 
 
+def test_the_model_runs_in_evaluation_mode_and_gets_its_own_back():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(0.5))
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 30).train()
+    guide = vbd.VBDGuide(model)
+    data = [(torch.randn(30, 3), torch.randint(2, (30,)))]
+    assert len({vbd.negative_log_likelihood(model, guide, data) for _ in range(3)}) == 1
+    assert model.training
+    assert model.network.net[1].training
+
+
+def test_no_handler_around_it_sees_its_sites():
+    model = classifier(30)
+    guide = vbd.VBDGuide(model)
+    with pyro.poutine.trace() as seen:
+        vbd.negative_log_likelihood(model, guide, [(torch.randn(3, 64), torch.zeros(3, dtype=torch.long))])
+    assert not seen.trace.nodes
+
+
 def test_data_that_count_for_nothing_in_training_do_not_here():
     x, y = torch.randn(6, 3), torch.tensor([0, 1, -1, 1, -1, -1])
     kept, prior = y >= 0, vbd.priors.GaussianUniform()

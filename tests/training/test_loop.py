@@ -81,6 +81,47 @@ def test_early_stopping_ends_at_the_best_epoch():
     assert_equal(values(model, guide), run.history[run.best_epoch]["copy"])
 
 
+def rising(monkeypatch):
+    """Validation losses of which the second is the lowest."""
+    losses = iter([2.0, 1.0, *[3.0] * 20])
+    monkeypatch.setattr("pyro_vbd.training.epoch_end.summed_negative_log_likelihood", lambda *_: (next(losses), 1))
+
+
+def test_without_patience_a_run_ends_at_its_last_epoch(monkeypatch):
+    rising(monkeypatch)
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    model, guide = pair(20)
+    ends = []
+    run = vbd.fit(model, guide, [(x, y)], epochs=4, validation=[()], progress=False,
+                  callbacks=[lambda run: ends.append(copy.deepcopy(values(model, guide)))])  # fmt: skip
+    assert run.best_epoch == 1
+    assert_equal(values(model, guide), ends[-1])
+
+
+def test_every_group_of_an_optimizer_has_its_rate():
+    model, guide = pair(20)
+    seen = []
+
+    def make(parameters):
+        groups = [{"params": parameters[:1], "lr": 1e-2}, {"params": parameters[1:]}]
+        return torch.optim.Adam(groups, lr=1e-3)
+
+    vbd.fit(model, guide, [(torch.randn(20, 64), torch.randint(10, (20,)))], epochs=2, optimizer=make, progress=False,
+            lr_schedule=vbd.schedules.linear_decay(),
+            callbacks=[lambda run: seen.append([group["lr"] for group in run.optimizer.param_groups])])  # fmt: skip
+    assert seen == [[1e-2, 1e-3], [5e-3, 5e-4]]
+
+
+@pytest.mark.filterwarnings("ignore:Encountered NaN")
+def test_a_run_that_fails_gives_the_weight_of_the_kl_back():
+    model, guide = pair(20)
+    elbo = vbd.VBD_ELBO(kl_weight=0.5)
+    with pytest.raises(FloatingPointError):
+        vbd.fit(model, guide, [(torch.full((20, 64), 1e30), torch.randint(10, (20,)))], epochs=1, elbo=elbo,
+                kl_schedule=lambda epoch, epochs: 0.1, progress=False)  # fmt: skip
+    assert elbo.kl_weight == 0.5
+
+
 def test_a_callback_can_stop_the_run():
     x, y = torch.randn(40, 64), torch.zeros(40, dtype=torch.long)
     model, guide = pair(40)
@@ -150,6 +191,34 @@ def test_the_bar_says_that_it_compiles(capsys):
     model, guide = pair(20)
     vbd.fit(model, guide, [(torch.randn(20, 64), torch.randint(10, (20,)))], epochs=1, compile=True)
     assert "compiling the step" in capsys.readouterr().err
+
+
+class Worsening:
+    """Data whose labels are none from the second pass on; ``find_parameters`` takes a batch before the first."""
+
+    def __init__(self):
+        self.x, self.y, self.passes = torch.randn(20, 64), torch.randint(10, (20,)), 0
+
+    def __iter__(self):
+        self.passes += 1
+        yield self.x, self.y + (10 if self.passes > 2 else 0)
+
+
+@pytest.mark.usefixtures("traced")
+def test_data_that_come_anew_are_looked_at_in_each_pass():
+    model, guide = pair(20)
+    with pytest.raises(ValueError, match="class labels"):
+        vbd.fit(model, guide, Worsening(), epochs=3, compile=True, progress=False)
+
+
+@pytest.mark.usefixtures("traced")
+def test_every_batch_of_the_first_pass_is_looked_at():
+    model, guide = pair(20)
+    y = torch.arange(20) % 10
+    y[15] = 10  # in the second batch
+    data = vbd.Batches(torch.randn(20, 64), y, batch_size=10, shuffle=False)
+    with pytest.raises(ValueError, match="class labels"):
+        vbd.fit(model, guide, data, epochs=1, compile=True, progress=False)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

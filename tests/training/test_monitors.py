@@ -18,11 +18,14 @@ def test_sparsity():
 
 
 def test_alpha_quantiles():
-    run, guide = recorded(vbd.monitors.alpha_quantiles((0.0, 0.5, 1.0)))
+    run, guide = recorded(vbd.monitors.alpha_quantiles((0.0, 0.4, 1.0)))
     for site, value in guide.log_alpha().items():
         low, middle, high = run.history[0]["log_alpha"][site]
         assert (low, high) == (float(value.min()), float(value.max()))
         assert low < middle < high
+        ranks = value.flatten().sort().values
+        assert middle == float(ranks[round(0.4 * (len(ranks) - 1))])  # the nearest
+        assert 0.4 * (len(ranks) - 1) % 1 > 0.5
 
 
 def test_kl_by_site_leaves_the_random_state_alone():

@@ -57,6 +57,8 @@ def test_a_loss_that_is_no_number_names_step_site_and_checkpoint(tmp_path):
 
     with pytest.raises(FloatingPointError, match=r"step 3 \(epoch 3\).*0\.weight.*last good state is in .*run\.ckpt"):
         vbd.fit(model, guide, [(x, y)], epochs=9, checkpoint=path, progress=False, callbacks=[break_it])
+    with pytest.raises(FloatingPointError, match=r"lower the learning rate$"):  # there is no checkpoint yet
+        vbd.fit(model, guide, [(x, y)], epochs=1, checkpoint=tmp_path / "other.ckpt", progress=False)
     path.write_bytes(before)
     assert vbd.fit(model, guide, [(x, y)], epochs=3, checkpoint=path, progress=False).epoch == 3
 

@@ -128,6 +128,20 @@ def test_validation_may_begin_later(tmp_path):
     assert run.best_epoch in (2, 3)
 
 
+def test_the_best_epoch_of_an_earlier_part_is_still_the_best(tmp_path, monkeypatch):
+    losses = iter([2.0, 1.0, *[3.0] * 20])
+    monkeypatch.setattr("pyro_vbd.training.epoch_end.summed_negative_log_likelihood", lambda *_: (next(losses), 1))
+    x, y = torch.randn(20, 64), torch.randint(10, (20,))
+    model, guide = pair(20)
+    ends = []
+    settings = {"validation": [()], "patience": 9, "checkpoint": tmp_path / "run.ckpt", "progress": False,
+                "callbacks": [lambda run: ends.append(copy.deepcopy(values(model, guide)))]}  # fmt: skip
+    for epochs in (3, 5):
+        run = vbd.fit(model, guide, [(x, y)], epochs=epochs, **settings)
+        assert (run.best_epoch, run.step) == (1, epochs)
+        assert_equal(values(model, guide), ends[1])
+
+
 def lengths(tmp_path, *calls):
     """The epochs that a run has after each of these calls."""
     x, y = torch.randn(20, 64), torch.randint(10, (20,))

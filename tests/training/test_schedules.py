@@ -13,6 +13,10 @@ def test_ramp_of_no_length_is_a_step():
     assert kl_ramp(0, 0)(0, 10) == 1.0
 
 
+def test_a_ramp_may_begin_between_epochs():
+    assert [kl_ramp(0.5, 2.5)(epoch, 10) for epoch in range(4)] == [0.0, 0.25, 0.75, 1.0]
+
+
 def test_linear_decay_is_that_of_molchanov():
     decay = linear_decay(0.5)  # min(2 - epoch / 100, 1) over 200 epochs
     assert [decay(e, 200) for e in (0, 100, 150, 199)] == pytest.approx([1, 1, 0.5, 0.01])

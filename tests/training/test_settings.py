@@ -205,9 +205,14 @@ def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path):
 class Growing(torch.optim.SGD):
     """An optimizer that keeps a state in its groups, as Prodigy does."""
 
+    def __init__(self, params, lr, momentum):
+        super().__init__(params, lr, momentum)
+        for group in self.param_groups:
+            group["taken"] = 0
+
     def step(self, closure=None):
         for group in self.param_groups:
-            group["taken"] = group.get("taken", 0) + 1
+            group["taken"] += 1
         return super().step(closure)
 
 

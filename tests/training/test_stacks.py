@@ -72,3 +72,19 @@ def test_a_view_of_what_changes_is_refused():
         stacks.take(tensors, changes=True)
         with pytest.raises(ValueError, match=r"shape \(3, 2\) is a view"):
             stacks.take([tensor.t() for tensor in tensors], changes=False)
+
+
+def test_a_square_and_its_transpose_are_two():
+    tensors = [torch.randn(3, 3), torch.randn(3, 3)]
+    stacks = Stacks()
+    with stacks.held([True, True]):
+        stacks.take(tensors, changes=False)
+        found, _ = stacks.take([tensor.t() for tensor in tensors], changes=False)
+        assert_close(found, torch.stack([tensor.t() for tensor in tensors]))
+
+
+def test_empty_tensors_share_no_memory():
+    tensors = [torch.zeros(0, 3), torch.zeros(0, 3)]
+    stacks = Stacks()
+    with stacks.held([True, True]):
+        assert stacks.take(tensors, changes=True)[0].shape == (2, 0, 3)

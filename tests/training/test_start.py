@@ -57,6 +57,9 @@ def test_parameters_of_modules_and_of_statements_are_found_and_nothing_moves():
     assert any(value is model.network.net[1].weight for value in found.values())
     assert all(value.requires_grad for value in found.values())
     assert int(model.network.net[1].num_batches_tracked) == 0
+    names = {name for name, value in model.named_parameters() if value.requires_grad}
+    found = find_parameters(model, vbd.VBDGuide(model), vbd.VBD_ELBO(), [batch], None, Processes())
+    assert {name.removeprefix("model.") for name in found if name.startswith("model.")} == names
     with pytest.raises(ValueError, match="no batch"):
         find_parameters(model, guide, vbd.VBD_ELBO(), [], None, Processes())
 
