@@ -111,7 +111,7 @@ def test_a_mapping_of_priors_is_turned_where_it_must():
 def test_a_weight_under_a_norm_is_turned_as_it_is_without_one(module, shape, norm):
     network = vbd.lift(norm(copy.deepcopy(module)), GaussianUniform(per="input"))
     (weight,) = network.priors
-    assert vbd.VBDGuide(network).median()[f"{weight}.gamma"].shape == shape
+    assert vbd.VBDGuide(network).median()[f"{weight}_gamma"].shape == shape
 
 
 def test_the_users_prior_is_left_as_it_was():
