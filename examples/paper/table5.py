@@ -121,7 +121,7 @@ STRONG_METHODS = {
             FC: STRONG_GROUPS,
             CONV: {
                 **STRONG_GROUPS,
-                "kl_weight": 0.7,
+                "kl_weight": 0.8,
                 "site_weights": {"[03].weight": 2.0, "7.weight": 0.5, "9.weight": 12.5},
             },
         },
