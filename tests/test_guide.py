@@ -808,7 +808,8 @@ def test_the_density_of_a_learned_scale_starts_as_wide_as_asked():
 
 def test_latents_that_a_plate_states_one_by_one():
     def model():
-        total = sum(pyro.sample(f"w{i}", dist.Normal(torch.zeros(2), 1.0).to_event(1)) for i in pyro.plate("in turn", 3))
+        normal = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+        total = sum(pyro.sample(f"w{i}", normal) for i in pyro.plate("in turn", 3))
         pyro.sample("y", dist.Normal(total, 1.0).to_event(1), obs=torch.ones(2))
 
     guide = vbd.VBDGuide(model)
