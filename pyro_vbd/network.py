@@ -210,7 +210,7 @@ def _stack(*parts: Any) -> Tensor:
 
 
 def _input_first_weights(net: nn.Module) -> set[str]:
-    """Names of the weights with their input dimension first, also where a parametrization makes them of another tensor."""
+    """Names of the weights with their input dimension first, also where a parametrization makes them."""
     makers = [f"parametrizations.weight.original{number}" for number in ("", 0, 1)]
     modules = [path for path, module in net.named_modules() if is_input_first(module)]
     return {f"{path}.{name}".lstrip(".") for path in modules for name in ("weight", *makers)}

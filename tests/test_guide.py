@@ -797,3 +797,21 @@ def test_a_probability_that_is_none_is_refused(probability, scale_posterior):
     guide = vbd.VBDGuide(vbd.Regressor(nn.Linear(3, 1), GaussianUniform(), num_data=8), scale_posterior=scale_posterior)
     with pytest.raises(ValueError, match=f"probabilities=.*{probability}.* from 0 to 1"):
         guide.quantiles([0.5, probability])
+
+
+def test_the_density_of_a_learned_scale_starts_as_wide_as_asked():
+    model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.Horseshoe(), num_data=8)
+    guide = vbd.VBDGuide(model, scale_posterior="lognormal", init_scale=0.37)
+    middle, above = guide.quantiles([0.5, 0.8413447])["weight.gamma"].log()  # one standard deviation above
+    torch.testing.assert_close(above - middle, torch.full((1, 3), 0.37), rtol=1e-4, atol=0)
+
+
+def test_latents_that_a_plate_states_one_by_one():
+    def model():
+        normal = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+        total = sum(pyro.sample(f"w{i}", normal) for i in pyro.plate("in turn", 3))
+        pyro.sample("y", dist.Normal(total, 1.0).to_event(1), obs=torch.ones(2))
+
+    guide = vbd.VBDGuide(model)
+    assert {site: value.shape for site, value in guide().items()} == dict.fromkeys(("w0", "w1", "w2"), (2,))
+    assert math.isfinite(vbd.VBD_ELBO().loss(model, guide))

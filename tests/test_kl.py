@@ -294,3 +294,11 @@ def test_kls_of_other_distributions_are_left_alone():
     q, p = dist.Normal(torch.randn(3), 2.0), dist.Normal(torch.randn(3), 3.0)
     expected = math.log(3 / 2) + (4 + (q.loc - p.loc) ** 2) / 18 - 0.5
     assert_close(kl_divergence(q, p), expected)
+
+
+@pytest.mark.parametrize("inverse_alpha", [1e-12, 1e-8, 1e-4, 1.0, 1e4])
+def test_a_small_kl_keeps_its_digits_at_the_optimum(inverse_alpha):
+    """In single precision, where 1 + 1/alpha has lost them."""
+    q = AdditiveNormal(torch.tensor([inverse_alpha]).sqrt(), torch.zeros(1))
+    kl = kl_divergence(q, CentredNormal(q.second_moment))
+    torch.testing.assert_close(kl, collapsed(q.inverse_alpha), rtol=1e-5, atol=0.0)

@@ -106,3 +106,10 @@ def test_a_slab_without_its_link_gets_a_learned_scale():
     with pytest.warns(UserWarning, match=r"\['lam'\] act on the scale of a weight, but not as its variance"):
         guide()
     assert not guide.optima
+
+
+def test_slabs_of_one_scale_are_equal():
+    assert Slab(2.0) == Slab(2)
+    assert hash(Slab(2.0)) == hash(Slab(2))
+    assert Slab(2.0) != Slab(1.0)
+    assert Slab(2.0) != 2.0
