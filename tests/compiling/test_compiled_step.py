@@ -9,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
+from pyro_vbd.compiling.compiled_step import adam_key
 
 
 def losses(prior=None):
@@ -104,6 +105,19 @@ def test_the_state_may_be_loaded_and_settings_changed_between_updates():
         train(ours, optimizers[0], 1 + number % 2, data, compiled)
         train(theirs, optimizers[1], 1 + number % 2, data)
         assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-8, atol=1e-8)
+
+
+def test_of_an_adam_all_but_the_learning_rates_is_built_into_a_program():
+    parameters = [torch.zeros(2, requires_grad=True)]
+    optimizer = torch.optim.Adam(parameters)
+    keys = [adam_key(optimizer), adam_key(torch.optim.Adam(parameters))]
+    optimizer.param_groups[0]["lr"] = 0.5
+    assert adam_key(optimizer) == keys[0]
+    for name, value in (("betas", (0.5, 0.9)), ("eps", 0.1)):
+        optimizer.param_groups[0][name] = value
+        keys.append(adam_key(optimizer))
+    optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
+    assert len({*keys, adam_key(optimizer)}) == 5
 
 
 @pytest.mark.usefixtures("traced")

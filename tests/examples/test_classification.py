@@ -22,6 +22,12 @@ def test_scores_by_hand():
     assert found["calibration"] == pytest.approx(100 * (0.3 + 0.6 + 0.1) / 3, abs=1e-4)
 
 
+def test_the_calibration_error_has_fifteen_bins():
+    """In ten these two share a bin, in which their errors cancel."""
+    probs = torch.tensor([[0.64, 0.36], [0.68, 0.32]])
+    assert scores(probs, torch.tensor([0, 1]))["calibration"] == pytest.approx(100 * (0.36 + 0.68) / 2, abs=1e-4)
+
+
 def test_brier_is_the_sum_over_classes_of_the_binary_ones():
     probs, y = sample()
     truth = sum(sklearn.metrics.brier_score_loss((y == c).cpu(), probs[:, c].cpu()) for c in range(4))

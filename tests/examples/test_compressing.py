@@ -102,8 +102,10 @@ def work(net):
 
 
 def test_the_highest_ratio_within_the_bound_or_else_the_lowest_error():
-    points = [SimpleNamespace(error=e, ratio=r) for e, r in ((0.04, 20.0), (0.02, 10.0), (0.02, 12.0), (0.01, 5.0))]
+    points = [
+        SimpleNamespace(error=e, ratio=r) for e, r in ((0.04, 20.0), (0.02, 10.0), (0.02, 12.0), (0.01, 5.0), (0.01, 7.0))
+    ]
     assert pick(points, 0.02).ratio == 12.0
     assert pick(points, 0.03).ratio == 12.0
     assert pick(points, 1.0).ratio == 20.0
-    assert pick(points, 0.005).ratio == 5.0
+    assert pick(points, 0.005).ratio == 7.0

@@ -1,12 +1,14 @@
 """PSIS-LOO of a model whose leave-one-out densities are known in closed form: Bayesian linear regression."""
 
 import math
+from types import SimpleNamespace
 
+import arviz as az
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from measures.leave_one_out import compare, leave_one_out, pointwise, verdict
+from measures.leave_one_out import compare, leave_one_out, pointwise, too_heavy, verdict
 from torch import nn
 
 import pyro_vbd as vbd
@@ -45,6 +47,17 @@ def test_against_the_closed_form():
     found = leave_one_out(vbd.to_arviz(Regression(), guide, x, y, 2000, groups=["log_likelihood"]).log_likelihood["y"])
     np.testing.assert_allclose(pointwise(found), truth, atol=0.02, rtol=0.01)
     assert "below" in verdict({"regression": found})
+
+
+def test_draws_count_as_independent(monkeypatch):
+    asked, loo = [], az.loo
+    monkeypatch.setattr(az, "loo", lambda *args, **more: asked.append(more) or loo(*args, **more))
+    leave_one_out(torch.randn(1, 200, 3, dtype=torch.float64, device="cpu"))
+    assert asked == [{"pointwise": True, "reff": 1.0}]
+
+
+def test_a_tail_that_no_fit_holds_is_too_heavy():
+    assert too_heavy(SimpleNamespace(pareto_k=[0.1, 0.7, float("nan"), 0.71])).tolist() == [False, False, True, True]
 
 
 def test_says_what_is_unreliable_and_who_is_best():

@@ -47,6 +47,14 @@ def test_a_true_model_covers_what_it_says():
     assert z.abs().max() < 4
 
 
+def test_misses_of_either_sign_add_up():
+    """All targets lie just inside the interval of level 0.5: none below it is covered, and all from it on."""
+    y = torch.tensor([0.67, -0.67], dtype=torch.float64)
+    found = scores(mixture(torch.zeros(1, 2), torch.tensor(1.0)), y)
+    assert found["calibration"] == pytest.approx(100 * (2.25 + 2.75) / 19)
+    assert found["overconfidence"] == pytest.approx(100 * (2.25 - 2.75) / 19)
+
+
 @pytest.mark.parametrize(("stated", "sign"), [(0.5, 1), (2.0, -1)])
 def test_overconfidence_is_positive_for_intervals_too_narrow(stated, sign):
     y = torch.randn(4000, dtype=torch.float64)

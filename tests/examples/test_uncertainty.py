@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 import torch
 from comparison.families import FAMILIES
+from data import load
 from measures import regression
 from torch import nn
 from torch.distributions import Normal
 from training import Plan
 from uncertainty.laplace import maximise_evidence, plain_network
 from uncertainty.methods import DeepEnsemble, Deterministic, MCDropout
-from uncertainty.problems import PROBLEMS, TABLES, Problem, dense, standardised
+from uncertainty.problems import PROBLEMS, TABLES, Data, Problem, dense, images, standardised, table
 from uncertainty.runs import BASELINES, METHODS, run
-from uncertainty.tables import TEST_TO_TRAIN, advantage, losses, mark, table
+from uncertainty.tables import TEST_TO_TRAIN, advantage, losses, mark
+from uncertainty.tables import table as printed_table
 from uncertainty.tasks import Classification, GaussianLoss, Regression
+
+from tests.paper.small_data import write_mnist
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -40,6 +44,26 @@ def test_splits_are_disjoint_whole_and_standardised_by_the_training_data(name):
         assert float(data.y.std(correction=0)) == pytest.approx(1, abs=1e-4)
 
 
+def test_each_row_goes_with_its_target_to_one_part():
+    rows = np.arange(100.0)
+    data = table(lambda: (rows[:, None], rows), Classification())(None, 0)
+    parts = [(data.x, data.y), (data.x_valid, data.y_valid), (data.x_test, data.y_test)]
+    assert [len(x) for x, _ in parts] == [56, 14, 30]
+    x, y = (torch.cat(part) for part in zip(*parts, strict=True))
+    assert y.sort().values.tolist() == list(range(100))
+    assert torch.equal(x[:, 0].argsort(), y.argsort())
+
+
+def test_images_are_held_out_by_the_seed_and_tested_on_the_test_set(tmp_path):
+    pytest.importorskip("torchvision")
+    write_mnist(tmp_path, train=60, test=30)
+    first, second = (images("mnist")(tmp_path, seed) for seed in (0, 1))
+    assert [len(part) for part in (first.x, first.x_valid, first.x_test)] == [50, 10, 30]
+    assert torch.equal(first.x_test, load("mnist", tmp_path).x_eval)
+    assert torch.equal(first.x_test, second.x_test)
+    assert not torch.equal(first.x_valid, second.x_valid)
+
+
 def test_standardised_uses_the_reference_alone():
     values = standardised(np.array([[1.0, 5.0], [3.0, 6.0]]), np.array([[0.0, 5.0], [2.0, 5.0]]))
     np.testing.assert_array_equal(values, [[0.0, 0.0], [2.0, 0.0]])
@@ -60,6 +84,17 @@ def test_predictive_distributions_average_densities_over_members():
     found = Regression().predictive(torch.tensor([[[0.0]], [[2.0]]]), torch.tensor([1.0, 0.5]))
     truth = (Normal(0.0, 1.0).log_prob(torch.ones(1)).exp() + Normal(2.0, 0.5).log_prob(torch.ones(1)).exp()).log()
     torch.testing.assert_close(found.log_prob(torch.ones(1)).float(), truth - math.log(2))
+
+
+def test_what_may_be_declined_first():
+    """Of numbers the whole variance counts, that between the members too."""
+    predictive = Regression().predictive(torch.tensor([[[0.0], [0.0]], [[0.0], [6.0]]]), torch.tensor([1.0, 2.0]))
+    loss, uncertainty = Regression().selection(predictive, torch.tensor([1.0, 1.0]))
+    assert loss.tolist() == [1.0, 4.0]
+    assert uncertainty.tolist() == pytest.approx([2.5, 2.5 + 9.0])
+    loss, uncertainty = Classification().selection(torch.tensor([[0.9, 0.1], [0.4, 0.6]]), torch.tensor([1, 1]))
+    assert loss.tolist() == [1.0, 0.0]
+    assert uncertainty.tolist() == pytest.approx([0.1, 0.4])
 
 
 def line(count=200, noise=0.4):
@@ -123,6 +158,24 @@ def test_an_ensemble_has_five_members_and_dropout_stays_on():
     assert dropped.mean.std(-1).mean() > 0.02
 
 
+@pytest.mark.parametrize("method", [Deterministic(), DeepEnsemble(), MCDropout()])
+def test_a_setting_reaches_the_training_and_no_two_members_share_a_seed(monkeypatch, method):
+    asked = []
+
+    def train_plain(net, loss, x, y, plan, weight_decay):
+        rates = [module.p for module in net if isinstance(module, nn.Dropout)]
+        asked.append((torch.initial_seed(), plan.epochs, weight_decay, rates))
+
+    monkeypatch.setattr("uncertainty.methods.train_plain", train_plain)
+    problem, x, y = line(10)
+    drops = isinstance(method, MCDropout)
+    setting = {"length": 0.25, "dropout": 0.2} if drops else {"length": 0.25, "weight_decay": 0.3}
+    for seed in range(3):
+        method.fit(problem, x, y, seed, setting)
+    assert len({seed for seed, *_ in asked}) == len(asked) == (15 if isinstance(method, DeepEnsemble) else 3)
+    assert all(found == ([15, 0.0, [0.2]] if drops else [15, 0.3, []]) for _, *found in asked)
+
+
 def test_the_evidence_of_laplace_is_at_its_maximum():
     """Where the gradient of laplace-torch is wrong: values around the optimum are lower."""
     laplace = pytest.importorskip("laplace")
@@ -162,6 +215,32 @@ def test_the_setting_with_the_best_validation_likelihood_is_chosen(monkeypatch):
     assert found["risk"][-1] == pytest.approx(found["error"] ** 2)
 
 
+def test_neither_the_test_set_nor_the_error_chooses(monkeypatch):
+    """Around 0 the error on validation data is the least, but with a noise that makes their likelihood poor."""
+
+    class Tuned(Deterministic):
+        def fit(self, problem, x, y, seed, setting):
+            centre = lambda inputs: torch.full((1, len(inputs), 1), setting["offset"])  # noqa: E731
+            return lambda inputs: problem.task.predictive(centre(inputs), torch.tensor(setting["noise"]))
+
+    class Chooses(Tuned):
+        grid = ({"offset": 9.0, "noise": 1.0}, {"offset": 0.0, "noise": 0.01}, {"offset": 0.5, "noise": 1.0})
+        tuned_as = Tuned()
+
+        def fit(self, *arguments):
+            chosen.append(arguments[-1])
+            return super().fit(*arguments)
+
+    chosen = []
+    x = torch.randn(20, 1)
+    data = Data(x, torch.zeros(20), x, torch.randn(20), x, torch.full((20,), 9.0))
+    monkeypatch.setitem(PROBLEMS, "toy", Problem(Regression(), lambda folder, seed: data, dense(), Plan(1, 10, 1e-2)))
+    monkeypatch.setitem(METHODS, "chooses", Chooses())
+    found = run("toy", "chooses", 0, None, None, torch.device("cpu"), 0)
+    assert found["setting"] == Chooses.grid[2]
+    assert chosen == [Chooses.grid[2]]  # a cheaper method has been tuned
+
+
 COLUMNS = ("error", "nll", "calibration", "aurc", "coverage", "width", "overconfidence", "seconds")
 
 
@@ -185,11 +264,12 @@ def test_marks_follow_the_corrected_interval_of_the_difference():
 def test_losses_are_listed():
     ours = runs(1.0, 1.2, 1.1)
     results = {
-        "diabetes": {"vbd": ours, "other": runs(0.5, 0.7, 0.6)},
+        "diabetes": {"vbd": ours, "other": runs(0.5, 0.7, 0.6), "third": runs(0.9, 1.0, 0.8)},
         "friedman1": {"vbd": ours, "other": runs(2.0, 2.1, 2.2)},
+        "friedman2": {"vbd": ours, "other": runs(0.9, 1.0, 0.8)},  # better, but not beyond doubt
     }
     lines = losses(results, "vbd").splitlines()
-    assert lines[1].split(None, 1) == ["nll", "best on 1 of 2; loses on diabetes (other)"]
-    printed = table("diabetes", results["diabetes"], "vbd")
+    assert lines[1].split(None, 1) == ["nll", "best on 1 of 3; loses on diabetes (other)"]
+    printed = printed_table("diabetes", results["diabetes"], "vbd")
     assert "0.600 +- 0.100*" in printed
     assert "1.100 +- 0.100 " in printed

@@ -25,6 +25,11 @@ def test_rates_of_the_input_and_of_the_rest():
     assert [m.out_features for m in net if isinstance(m, nn.Linear)] == [100, 100, 100, 10]
 
 
+def test_gaussian_noise_has_the_variance_of_the_rate():
+    net = with_noise(mlp(12, (8,), 4), "gaussian", [0.2, 0.5], {})
+    assert [m.p for m in net if isinstance(m, noise.GaussianNoise)] == [0.2, 0.5]
+
+
 def test_a_rate_of_zero_leaves_the_layer():
     net = with_noise(convnet(), "concrete", [0.0, 0.5], RECIPE)
     assert isinstance(net[0], nn.Conv2d)

@@ -18,6 +18,8 @@ def test_error_in_per_cent():
     net = nn.Dropout(0.5).train()
     assert error(net, 9 * outputs.repeat(50, 1), torch.arange(4).repeat(50), batch_size=7) == 0.0
     assert net.training
+    error(net.eval(), outputs, torch.arange(4))
+    assert not net.training
 
 
 def test_sparsity_counts_masked_weights():
@@ -27,6 +29,13 @@ def test_sparsity_counts_masked_weights():
     assert found["weights"] == 15
     assert found["compression"] == 2.0
     assert found["sparsity"] == [75.0, 0.0]
+
+
+def test_filters_are_counted_with_the_weights():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 4))
+    with torch.no_grad():
+        net[0].weight[0] = 0
+    assert weight_sparsity(net) == {"weights": 17, "compression": 26 / 17, "sparsity": [50.0, 0.0]}
 
 
 def test_the_dense_lenets():
@@ -70,6 +79,22 @@ def test_what_nobody_reads_or_reaches_is_gone():
         first.weight[:2, 3] = 0  # nor the input 3
         first.weight[1] = 0  # nothing reaches the first layer's unit 1
     assert structure(net, torch.zeros(1, 4)) == {"neurons": [3, 1, 2], "weights": 3 + 2 + 4, "macs": 9}
+
+
+def test_what_only_the_unreachable_reaches_is_gone():
+    net = mlp(4, (3, 3), 2)
+    with torch.no_grad():
+        net[1].weight[0] = 0  # nothing reaches the first layer's unit 0
+        net[3].weight[2, 1:] = 0  # nor, but through it, the second layer's unit 2
+    assert structure(net, torch.zeros(1, 4)) == {"neurons": [4, 2, 2], "weights": 8 + 4 + 4, "macs": 16}
+
+
+def test_one_weight_of_a_filter_links_two_channels():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 4))
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].weight[0, 0, 2, 2] = 1.0
+    assert structure(net, torch.zeros(1, 1, 3, 3))["neurons"] == [1, 1]
 
 
 def test_nothing_left():

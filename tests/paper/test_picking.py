@@ -25,6 +25,8 @@ def test_the_epoch_of_least_validation_error_and_its_test_error():
     assert found == {"error": 0.0, "picked": {"error": 8.0, "epoch": 1, "validation_error": 1.0}}
     late = metrics(torch.nn.Identity(), splits(True), measure, history, begin=0.7)
     assert late["picked"]["epoch"] == 2
+    equal = metrics(torch.nn.Identity(), splits(True), measure, [*history, history[1]])
+    assert equal["picked"]["epoch"] == 1  # the first of several
     only = metrics(torch.nn.Identity(), splits(True), measure, history[:1], begin=0.75)
     assert only["picked"]["epoch"] == 0
 

@@ -24,6 +24,7 @@ def test_spread():
     assert spread([1.0, 2.0, 3.0], Column("")) == "2.00 ± 1.00 (3)"
     assert spread([10, 20], Column("", 0)) == "15 ± 7 (2)"
     assert spread([[1, 10], [2, 20]], Column("", 1)) == "1.5-15.0 (2)"
+    assert spread([[1], [1], [7]], Column("", 1)) == "3.0 (3)"
 
 
 def test_sizes_across_with_the_papers_figures():

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import threading
 
@@ -32,6 +33,18 @@ def test_a_cell_that_is_there_twice(tmp_path):
     results.add(cell(), {})
     results.path.write_text(results.path.read_text() * 2)
     with pytest.raises(ValueError, match="a second time"):
+        results.records()
+
+
+def test_a_checksum_is_of_the_content_however_it_is_laid_out(tmp_path):
+    results = Results(tmp_path, "toy")
+    results.add(cell(), {"metrics": {"error": 2.0, "neurons": [1, 2]}})
+    record = json.loads(results.path.read_text())
+    results.path.write_text(json.dumps(dict(reversed(record.items()))) + "\n")
+    assert results.records()[cell()]["metrics"]["error"] == 2.0
+    record["metrics"]["error"] = 1.0
+    results.path.write_text(json.dumps(record) + "\n")
+    with pytest.raises(ValueError, match=r"tabletoy.jsonl:1 does not match its checksum: .* the cell toy a 1 seed 0 runs"):
         results.records()
 
 

@@ -13,7 +13,7 @@ import torch
 import pyro_vbd as vbd
 from examples.paper import table4, table5
 from examples.paper.results import Results
-from examples.paper.runner import groups, main, run_cells, run_jobs, wanted, work_folder
+from examples.paper.runner import data_of, groups, main, run_cells, run_jobs, wanted, work_folder
 from tests.paper.kills import killed_after
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
@@ -42,7 +42,7 @@ def test_only_missing_cells_run(folder, monkeypatch):
     assert record["configuration"] == {"epochs": 3}
     assert record["seconds"] == 2.0
     assert "torch" in record["versions"]
-    assert "cpu" in record["device"] or record["device"]
+    assert record["device"].startswith("cpu ")
     assert not list((folder / "work").glob("*")) if (folder / "work").exists() else True
 
 
@@ -153,6 +153,7 @@ def test_names_are_patterns_and_wrong_ones_are_refused(tmp_path):
     assert {c.method for c in wanted(toy, options(toy, tmp_path, "--only", "[b-z]*"))} == {"b"}
     assert {c.size for c in wanted(toy, options(toy, tmp_path, "--sizes", "2"))} == {"2"}
     assert [c.seed for c in wanted(toy, options(toy, tmp_path, "--first-seed", "3", "--sizes", "2"))] == [3, 3]
+    assert {c.selection for c in wanted(toy, options(toy, tmp_path, "--selection", "validation"))} == {"validation"}
     with pytest.raises(SystemExit, match="'c' is no method of table toy: it has a, b"):
         wanted(toy, options(toy, tmp_path, "--only", "c"))
 
@@ -203,6 +204,52 @@ def test_a_cell_that_fails_leaves_no_record_and_the_others_go_on(folder, caplog)
     assert run_cells(toy, options(toy, folder)) == 1
     assert [c.method for c in Results(folder / "results", "toy").records()] == ["a", "b"]
     assert "on purpose" in caplog.text
+
+
+def test_data_are_held_out_where_they_are_to_pick(folder):
+    toy = table()
+    assert data_of(toy, options(toy, folder)).x_val is None
+    assert len(data_of(toy, options(toy, folder, "--selection", "validation")).x_val) == 200 // 6
+
+
+def test_every_cell_begins_from_its_seed(folder):
+    def train(jobs):
+        seen.append((jobs[0].cell.seed, torch.initial_seed(), torch.rand(()).item()))
+        return [{"error": 1.0} for _ in jobs]
+
+    seen = []
+    toy = table(methods=("a", "b"), sizes=("1",))
+    for name in "ab":
+        toy.methods[name] = replace(toy.methods[name], train=train)
+    assert run_cells(toy, options(toy, folder, "--seeds", "2", "--first-seed", "3")) == 0
+    assert [seed for seed, *_ in seen] == [first for _, first, _ in seen] == [3, 3, 4, 4]
+    assert seen[0] == seen[1]
+
+
+def test_a_record_names_the_seeds_that_were_trained_together(folder):
+    toy = table(methods=("a", "b"), sizes=("1",))
+    toy.methods["b"] = replace(toy.methods["b"], members=True)
+    assert run_cells(toy, options(toy, folder, "--seeds", "2", "--members", "2")) == 0
+    found = Results(folder / "results", "toy").records()
+    assert {(c.method, c.seed): record["members"] for c, record in found.items()} == {
+        ("a", 0): [0], ("a", 1): [1], ("b", 0): [0, 1], ("b", 1): [0, 1]
+    }  # fmt: skip
+
+
+def test_no_two_cells_have_a_folder_in_common():
+    others = [cell("b"), cell(size="2"), cell(seed=1), cell(selection="validation"), replace(cell(), table="other")]
+    assert len({one.slug for one in (cell(), *others)}) == 6
+
+
+def test_a_record_has_six_digits(folder):
+    def train(jobs):
+        return [{"error": 1.23456789, "parts": [0.1234567891, 7], "picked": {"error": 123456789.0}} for _ in jobs]
+
+    toy = table(methods=("a",), sizes=("1",))
+    toy.methods["a"] = replace(toy.methods["a"], train=train)
+    assert run_cells(toy, options(toy, folder)) == 0
+    found = Results(folder / "results", "toy").records()[cell()]["metrics"]
+    assert found == {"error": 1.23457, "parts": [0.123457, 7], "picked": {"error": 123457000.0}}
 
 
 def test_data_that_are_not_there(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Categorical, Gamma, MixtureSameFamily, Normal
 
+from examples.paper import soft_weight_sharing
 from examples.paper.measures import weight_sparsity
 from examples.paper.soft_weight_sharing import MixturePrior, Shared
 from models import mlp
@@ -24,7 +25,14 @@ def made():
     return prior
 
 
-def test_the_density_is_that_of_the_mixture(float64):
+def test_deviations_start_where_they_are_asked_to(float64):
+    _, log_precision, _ = MixturePrior(components=3, deviation=0.1).components()
+    torch.testing.assert_close((-0.5 * log_precision).exp().detach(), torch.full((3,), 0.1))
+
+
+@pytest.mark.parametrize("piece", [500, 1 << 16])
+def test_the_density_is_that_of_the_mixture(float64, monkeypatch, piece):
+    monkeypatch.setattr(soft_weight_sharing, "_PIECE", piece)
     prior, weights = made(), torch.randn(40, 30)
     torch.testing.assert_close(prior.log_prob(weights).detach(), mixture(prior).log_prob(weights).sum())
 
@@ -45,7 +53,9 @@ def test_the_hyperprior_is_a_gamma_on_each_precision(float64):
     torch.testing.assert_close(prior.log_hyperprior().item(), exact.item())
 
 
-def test_weights_go_to_the_mean_that_most_likely_made_them(float64):
+@pytest.mark.parametrize("piece", [4, 1 << 16])
+def test_weights_go_to_the_mean_that_most_likely_made_them(float64, monkeypatch, piece):
+    monkeypatch.setattr(soft_weight_sharing, "_PIECE", piece)
     prior = MixturePrior(components=3, pi_zero=0.5, reach=1.0, deviation=0.1).double()  # means 0, -1, 1
     weights = torch.tensor([[-1.2, -0.6, -0.4], [0.3, 0.7, 2.0]])
     assert prior.quantise(weights).tolist() == [[-1, -1, 0], [0, 1, 1]]

@@ -26,6 +26,10 @@ def test_held_out_data_are_a_sixth_of_the_training_set_and_never_the_test_set(tm
     assert rows(parts.x).isdisjoint(rows(parts.x_val))
     assert rows(parts.x, parts.x_val) == rows(whole.x)
     assert torch.equal(parts.x_test, whole.x_test)
+    assert not rows(parts.x_val) <= rows(whole.x[:100])  # of all the training set
+    labels = {row.numpy().tobytes(): int(label) for row, label in zip(whole.x, whole.y, strict=True)}
+    for x, y in ((parts.x, parts.y), (parts.x_val, parts.y_val)):
+        assert [labels[row.numpy().tobytes()] for row in x] == y.tolist()
     again = load_splits("mnist", tmp_path, "validation", CPU)
     torch.manual_seed(5)
     assert torch.equal(again.x_val, parts.x_val)

@@ -8,6 +8,7 @@ import pytest
 import pyro_vbd as vbd
 from examples.paper import structured_vbd, table5
 from examples.paper.cell import Cell, Job
+from examples.paper.networks import network
 from tests.paper.kills import killed_after
 from tests.paper.small_data import enlarged_digits
 
@@ -31,6 +32,19 @@ def test_neurons_go(tmp_path, device):
     assert found["weights"] == found["macs"] < 0.8 * 545_000
     assert found["error"] < 15.0
     assert found["picked"]["epoch"] >= 4  # of the last quarter, where the gates have done their work
+
+
+def test_gates_alone_have_a_posterior(monkeypatch, tmp_path, device):
+    subjects = []
+
+    def begun(jobs, begin):
+        subjects.extend(begin(one, network(one.cell.size)) for one in jobs)
+        return subjects, 1, [[]]
+
+    monkeypatch.setattr(structured_vbd, "begun_from_dense", begun)
+    monkeypatch.setattr(structured_vbd.bayesian, "train", lambda *_, **__: [[]])
+    run(job(tmp_path, device))
+    assert [value.numel() for value in subjects[0].guide.log_alpha().values()] == [784, 500, 300]
 
 
 def test_a_factor_of_a_layers_kl_closes_its_gates(tmp_path, device):

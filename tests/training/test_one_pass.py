@@ -122,6 +122,8 @@ def test_the_first_loss_that_is_not_finite_names_its_step_and_site():
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 8 \(epoch 2\), from b: look"):
         sums.add([report(-1.0, 1.0, 1.0), report(-1.0, 1.0, float("nan")), report(float("nan"), 1.0, 1.0)], SITES)
     assert run.step == 8
+    with pytest.raises(FloatingPointError, match=r"from b, the log-likelihood: look"):  # which follows from b
+        sums.add([report(float("nan"), 1.0, float("nan"))], SITES)
 
 
 def test_parameters_that_are_not_finite_and_passes_without_steps_give_no_record():
