@@ -802,7 +802,7 @@ def test_a_probability_that_is_none_is_refused(probability, scale_posterior):
 def test_the_density_of_a_learned_scale_starts_as_wide_as_asked():
     model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.Horseshoe(), num_data=8)
     guide = vbd.VBDGuide(model, scale_posterior="lognormal", init_scale=0.37)
-    middle, above = guide.quantiles([0.5, 0.8413447])["weight.gamma"].log()  # one standard deviation above
+    middle, above = guide.quantiles([0.5, 0.8413447])["weight_gamma"].log()  # one standard deviation above
     torch.testing.assert_close(above - middle, torch.full((1, 3), 0.37), rtol=1e-4, atol=0)
 
 
