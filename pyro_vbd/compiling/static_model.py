@@ -20,7 +20,8 @@ __all__ = ["frozen", "plain_attributes", "static_trace"]
 def static_trace(elbo: VBD_ELBO, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Trace:
     """Trace a step twice, at other data, parameters and buffers the second time, and compare graphs, losses and gradients.
 
-    Parameters, buffers, random states and the numbers that modules hold are as before when it is done.
+    Parameters, buffers and random states are as before when it is done, and the numbers that modules hold as after one
+    ordinary run, in which a guide that has not met the data makes its parameters.
 
     Raises:
         NotStatic: where the two differ, or a trace is not possible.
