@@ -360,8 +360,12 @@ def test_latents_at_a_point_are_not_many_numbers():
 
 
 def test_half_precision_becomes_single():
-    model = vbd.Regressor(nn.Linear(3, 1).bfloat16(), vbd.priors.Gaussian(), num_data=8)
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3, dtype=torch.bfloat16), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal((x * w).sum(-1), 1.0), obs=y)
+
     x, y = torch.randn(8, 3).bfloat16(), torch.randn(8).bfloat16()
-    found = vbd.to_arviz(model, vbd.VBDGuide(model), x, y, 3, sites="*")
-    assert found.posterior["weight"].dtype == found.constant_data["x"].dtype == np.float32
+    found = vbd.to_arviz(model, vbd.VBDGuide(model, x, y), x, y, 3, sites="*")
+    assert found.posterior["w"].dtype == found.constant_data["x"].dtype == np.float32
     assert np.array_equal(found.constant_data["x"], x.float())

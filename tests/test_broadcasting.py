@@ -68,7 +68,8 @@ def test_what_a_model_says_on_many_draws_does_not_matter_before_it_is_asked_for_
 
     def silent(x, y=None):
         w = latents()
-        assert w.dim() == 1
+        if w.dim() > 1:
+            raise AssertionError  # pytest puts words into a statement of assert
         with pyro.plate("data", len(x)):
             return pyro.sample("y", dist.Normal(x @ w, 0.1), obs=y)
 
