@@ -95,7 +95,7 @@ class Global(priors.Prior):
     """A half-Cauchy under one scale for all weights, which has a prior of its own with the median log 2."""
 
     def sample(self, name, init):
-        tau = pyro.sample(f"{name}.tau", dist.Exponential(init.new_tensor(1.0)))
+        tau = pyro.sample(f"{name}_tau", dist.Exponential(init.new_tensor(1.0)))
         local = pyro.sample(f"{name}_gamma", dist.HalfCauchy(init.new_ones(())).expand(init.shape).to_event(init.dim()))
         return pyro.sample(name, dist.Normal(init.new_zeros(()), tau * local).to_event(init.dim()))
 

@@ -6,6 +6,7 @@ import pyro_vbd as vbd
 from pyro_vbd.training.epoch_end import end_epoch
 from pyro_vbd.training.loop import Fit
 from pyro_vbd.training.processes import Processes
+from tests.training.validation_losses import set_validation_losses
 
 
 def run_of_one_layer():
@@ -67,8 +68,8 @@ def of_losses(monkeypatch, losses, patience=None, history=()):
     """A run of these validation losses, and for each epoch whether its parameters are the best so far."""
     run, parameters = run_of_one_layer()
     run.history, run.epoch = list(history), len(history)
-    left, best, kept = iter(losses), {}, []
-    monkeypatch.setattr(f"{end_epoch.__module__}.summed_negative_log_likelihood", lambda *_: (next(left), 1))
+    best, kept = {}, []
+    set_validation_losses(monkeypatch, losses)
     for _ in losses:
         before, best = best, end(run, parameters, best, [()], patience)
         kept.append(best is not before)

@@ -8,6 +8,7 @@ from torch import nn
 
 import pyro_vbd as vbd
 from tests.digits import assert_equal, classifier, digits, pair, values
+from tests.training.validation_losses import set_validation_losses
 
 
 def test_learns_digits_and_records_what_it_did(device):
@@ -81,14 +82,8 @@ def test_early_stopping_ends_at_the_best_epoch():
     assert_equal(values(model, guide), run.history[run.best_epoch]["copy"])
 
 
-def rising(monkeypatch):
-    """Validation losses of which the second is the lowest."""
-    losses = iter([2.0, 1.0, *[3.0] * 20])
-    monkeypatch.setattr("pyro_vbd.training.epoch_end.summed_negative_log_likelihood", lambda *_: (next(losses), 1))
-
-
 def test_without_patience_a_run_ends_at_its_last_epoch(monkeypatch):
-    rising(monkeypatch)
+    set_validation_losses(monkeypatch, [2.0, 1.0, 3.0, 3.0])
     x, y = torch.randn(20, 64), torch.randint(10, (20,))
     model, guide = pair(20)
     ends = []

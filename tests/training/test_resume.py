@@ -13,6 +13,7 @@ import torch
 import pyro_vbd as vbd
 from tests.digits import assert_equal, classifier, pair, values
 from tests.programs import Program
+from tests.training.validation_losses import set_validation_losses
 
 PROGRAM = """
 import sys, torch, pyro_vbd as vbd
@@ -129,8 +130,7 @@ def test_validation_may_begin_later(tmp_path):
 
 
 def test_the_best_epoch_of_an_earlier_part_is_still_the_best(tmp_path, monkeypatch):
-    losses = iter([2.0, 1.0, *[3.0] * 20])
-    monkeypatch.setattr("pyro_vbd.training.epoch_end.summed_negative_log_likelihood", lambda *_: (next(losses), 1))
+    set_validation_losses(monkeypatch, [2.0, 1.0, *[3.0] * 20])
     x, y = torch.randn(20, 64), torch.randint(10, (20,))
     model, guide = pair(20)
     ends = []
@@ -169,8 +169,7 @@ def test_a_callback_that_stopped_a_run_is_asked_again(tmp_path):
 
 
 def test_patience_is_counted_anew(tmp_path, monkeypatch):
-    losses = iter([1.0, *[2.0] * 20])
-    monkeypatch.setattr("pyro_vbd.training.epoch_end.summed_negative_log_likelihood", lambda *_: (next(losses), 1))
+    set_validation_losses(monkeypatch, [1.0, *[2.0] * 20])
     held_out = {"validation": [()]}
     calls = [{"epochs": 9, "patience": patience, **held_out} for patience in (2, 2, 4)]
     assert lengths(tmp_path, *calls, {"epochs": 7, **held_out}, {"epochs": 9, "patience": 2, **held_out}) == [3, 3, 5, 7, 7]
