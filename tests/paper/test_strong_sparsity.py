@@ -63,7 +63,7 @@ def test_seeds_side_by_side(tmp_path, device):
     assert found[0]["compression"] != found[1]["compression"]
 
 
-@pytest.mark.parametrize("saves, phase", [(1, "fit"), (3, "refit"), (5, "sparser")])
+@pytest.mark.parametrize(("saves", "phase"), [(1, "fit"), (3, "refit"), (5, "sparser")])
 def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, saves, phase):
     def run(where):
         pyro.set_rng_seed(0)
