@@ -3,8 +3,7 @@
 Against the published protocol (``variational_sparsity``): He's initialisation, which lets fewer weights start as good as
 removed; batches of 200; and two phases. In the first the KL's weight ends above 1, which trades likelihood for weights.
 Then the posterior is frozen at 0 outside the mask, and the weights that are left are trained on, still noisy, under a
-tenth of the KL: they make up for what they paid. Their dropout rates tell which go on top of them for a given ratio; where
-a recipe has a ``sparser_refit``, those that are left then are trained on again.
+tenth of the KL: they make up for what they paid. Their dropout rates tell which go on top of them for a given ratio.
 """
 
 from __future__ import annotations
@@ -37,49 +36,48 @@ def train(jobs: Sequence[Job], prior: vbd.priors.Prior) -> list[dict[str, Any]]:
 
     subjects = bayesian.begun(jobs, begin)
     refitted = max(1, round(recipe["refit"] * recipe["epochs"]))
-    sparser = round(recipe.get("sparser_refit", 0.0) * recipe["epochs"])
     shared = {
         "batch_size": recipe["batch_size"],
         "lr_schedule": vbd.schedules.linear_decay(),
         "estimator": recipe.get("estimator", "local"),
         "measure": measure,
     }
-    refit = {"lr": recipe["refit_lr"], "kl_weight": recipe["refit_kl_weight"], **shared}
-    runs = [
-        bayesian.train(
-            subjects,
-            epochs=max(1, recipe["epochs"] - refitted - sparser),
-            lr=recipe["lr"],
-            kl_schedule=vbd.schedules.piecewise(*recipe["kl"]),
-            **shared,
-        )
-    ]
-    found = [_metrics(subject, "_before") for subject in subjects]
+    removing = bayesian.train(
+        subjects,
+        epochs=max(1, recipe["epochs"] - refitted),
+        lr=recipe["lr"],
+        kl_schedule=vbd.schedules.piecewise(*recipe["kl"]),
+        **shared,
+    )
+    before = [error(subject.network(), subject.job.data.x_test, subject.job.data.y_test) for subject in subjects]
     for subject in subjects:
         vbd.restrict(subject.guide, vbd.masks(subject.guide, threshold))
-    runs.append(bayesian.train(subjects, epochs=refitted, phase="refit", **refit))
-    found = [metrics | _metrics(subject) for metrics, subject in zip(found, subjects, strict=True)]
-    for subject in subjects:
-        vbd.restrict(subject.guide, vbd.masks(subject.guide, threshold_of(subject.guide, recipe["sparser_ratio"])))
-    if sparser:
-        found = [metrics | _metrics(subject, "_cut") for metrics, subject in zip(found, subjects, strict=True)]
-        runs.append(bayesian.train(subjects, epochs=sparser, phase="sparser", **refit))
-    found = [metrics | _metrics(subject, "_sparser") for metrics, subject in zip(found, subjects, strict=True)]
-    took = [seconds(*histories) for histories in zip(*runs, strict=True)]
-    held_out = jobs[0].data.x_val is not None  # of the last epoch: what is left is trained on to the end
+    refit = bayesian.train(
+        subjects,
+        epochs=refitted,
+        lr=recipe["refit_lr"],
+        kl_weight=recipe["refit_kl_weight"],
+        phase="refit",
+        **shared,
+    )
     return [
-        {**metrics, **({"picked": dict(metrics)} if held_out else {}), "seconds": t}
-        for metrics, t in zip(found, took, strict=True)
+        {**_found(subject, error), "seconds": seconds(first, second)}
+        for error, subject, first, second in zip(before, subjects, removing, refit, strict=True)
     ]
 
 
-def _metrics(subject: bayesian.Subject, suffix: str = "") -> dict[str, Any]:
-    """Of the network as it would be used now."""
-    data, net = subject.job.data, subject.network()
-    found = {key: value for key, value in measure(net, data.x_test, data.y_test).items() if key != "weights"}
-    if data.x_val is not None and data.y_val is not None:
-        found["validation_error"] = error(net, data.x_val, data.y_val)
-    return {f"{key}{suffix}": value for key, value in found.items()}
+def _found(subject: bayesian.Subject, before: float) -> dict[str, Any]:
+    recipe, data = subject.job.recipe, subject.job.data
+    sparser = threshold_of(subject.guide, recipe["sparser_ratio"])
+    found: dict[str, Any] = {"error_before": before}
+    for threshold, suffix in ((recipe["threshold"], ""), (sparser, "_sparser")):
+        net = vbd.point_network(subject.model, subject.guide, threshold)
+        left = {key: value for key, value in measure(net, data.x_test, data.y_test).items() if key != "weights"}
+        found.update({f"{key}{suffix}": value for key, value in left.items()})
+        if data.x_val is not None and data.y_val is not None:
+            found[f"validation_error{suffix}"] = error(net, data.x_val, data.y_val)
+    # of the last epoch: what is left is trained on to the end
+    return {**found, "picked": dict(found)} if data.x_val is not None else found
 
 
 def threshold_of(guide: vbd.VBDGuide, ratio: float) -> float:

@@ -35,15 +35,6 @@ def test_two_ratios_and_what_the_second_phase_does(tmp_path, device):
     assert {"validation_error", "validation_error_sparser"} <= set(found)
 
 
-def test_what_is_left_at_the_higher_ratio_is_trained_on(tmp_path, device):
-    changes = {"epochs": 16, "refit": 0.2, "sparser_refit": 0.2, "sparser_ratio": 1000.0}
-    (found,) = strong_sparsity.train([job(tmp_path, device, held_out=True, **changes)], PRIOR)
-    assert found["compression_cut"] == pytest.approx(1000.0, rel=5e-3)
-    assert found["compression_sparser"] >= found["compression_cut"] > found["compression"]
-    assert found["error_sparser"] < found["error_cut"]
-    assert found["validation_error_sparser"] < found["validation_error_cut"]
-
-
 def test_the_kl_goes_past_the_bound(tmp_path, device):
     """More of it removes more."""
     ratios = []
@@ -63,18 +54,18 @@ def test_seeds_side_by_side(tmp_path, device):
     assert found[0]["compression"] != found[1]["compression"]
 
 
-@pytest.mark.parametrize(("saves", "phase"), [(1, "fit"), (3, "refit"), (5, "sparser")])
-def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, saves, phase):
+@pytest.mark.parametrize("saves", [1, 3])
+def test_each_phase_goes_on_from_its_last_epoch(tmp_path, device, saves):
     def run(where):
         pyro.set_rng_seed(0)
-        chosen = job(tmp_path / where, device, held_out=False, train=600, epochs=6, refit=0.34, sparser_refit=0.34)
+        chosen = job(tmp_path / where, device, held_out=False, train=600, epochs=4, refit=0.5)
         (found,) = strong_sparsity.train([chosen], PRIOR)
         return {key: value for key, value in found.items() if key != "seconds"}
 
     whole = run("whole")
     with killed_after(saves) as written:
         run("stopped")
-    assert written[-1] == f"{phase}.ckpt"
+    assert written[-1] == ("fit.ckpt" if saves == 1 else "refit.ckpt")
     assert run("stopped") == whole
 
 
