@@ -94,6 +94,7 @@ def test_a_closed_form_is_not_that_of_what_a_link_makes_of_gamma(float64):
         w = pyro.sample("w", dist.Normal(0.0, gamma.sqrt()).to_event(1), infer={"init": torch.ones(3)})
         return w.sum()
 
+    assert rules(model, "delta") == {}
     kls = []
     for statement, evidence in ((model, None), (plain, find_evidence(dist.Exponential, "variance"))):
         assert rules(statement, "exact")["gamma"] == Exact(evidence)
