@@ -176,3 +176,9 @@ def test_torchscript_is_refused():
     for net in (scripted, nn.Sequential(scripted, nn.Linear(4, 2))):
         with pytest.raises(ValueError, match="holds TorchScript, which keeps its weights: pass the module it was made of"):
             select(net, A)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_lazy_layers_that_have_not_run_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"\['0.weight', '0.bias'\] have no shape yet: run the network once"):
+        select(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), A)

@@ -176,7 +176,7 @@ def test_extreme_sums_in_single_precision(make, total):
     args = lambda g: g.pow(power), lambda v: v.pow(1 / power), torch.full((3,), total), 1.0, evidence
     q = ExactScale(hyperprior, *args)
     assert q.remainder.isfinite().all()
-    assert q.remainder.dtype == q.point.dtype == torch.float32
+    assert q.remainder.dtype == q.point.dtype == q.log_prob(q.point).dtype == torch.float32
     assert (q.remainder >= -1e-5).all()
     assert (q.point > 0).all()
     assert q.point.isfinite().all()
