@@ -96,8 +96,7 @@ def run_with(
         poutine.block(),
         pyro.validation_enabled(held_out and is_validation_enabled()),
         held_out_data() if held_out else nullcontext(),
-        torch.inference_mode(False),
-        torch.enable_grad(),
+        torch.inference_mode(False),  # nor under no_grad
     ):
         values, args, kwargs = tree_map(_known_to_autograd, (dict(values), args, kwargs))
         # trace outside, so that plates have broadcast a site before its value is chosen

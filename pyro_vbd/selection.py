@@ -21,7 +21,7 @@ Predicate: TypeAlias = Callable[[str, nn.Parameter, nn.Module], bool]
 #: A pattern or several, a module type or several, or ``predicate(name, parameter, owner)``; None is the default rule.
 Where: TypeAlias = str | Sequence[str] | type[nn.Module] | tuple[type[nn.Module], ...] | Predicate | None
 
-_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 # torch.nn's modules without weights of their own: what stands in them is raw
 _NO_LAYERS = ("torch.nn.modules.module", "torch.nn.modules.container")
 

@@ -131,3 +131,5 @@ def test_targets_that_no_plate_declares_are_refused():
     guide = vbd.VBDGuide(model, x, y)
     with pytest.raises(ValueError, match="invalid log_prob shape"):
         vbd.VBD_ELBO().loss(model, guide, x, y)
+    with pyro.validation_enabled(False):
+        paired_traces(model, guide, (x, y), {}, everywhere)

@@ -67,9 +67,10 @@ def test_run_with_sets_latents_and_leads_gradients_back_to_them():
     assert trace.nodes["y"]["is_observed"]
 
 
-def test_run_with_gives_gradients_under_no_grad():
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_run_with_gives_gradients_where_there_are_none(mode):
     leaves = {}
-    with torch.no_grad():
+    with mode():
         trace = run_with({}, regression, (torch.randn(4, 3),), {}, leaves)
     assert trace.nodes["w"]["fn"].base_dist.scale.requires_grad
 
@@ -138,6 +139,23 @@ def test_untouched_restores_buffers_of_the_model_that_no_call_announces():
         net[1].running_mean.add_(1.0)
     assert (net[1].running_mean == 0).all()
     assert net[1].running_mean is mean
+
+
+def test_untouched_restores_buffers_that_a_run_replaces_beside_those_that_are_none_or_trained():
+    class Counts(nn.BatchNorm1d):
+        def forward(self, x):
+            self.seen = self.seen + len(x)
+            return super().forward(x)
+
+    net = Counts(4, track_running_stats=False)
+    net.register_buffer("seen", torch.zeros(()))
+    net.register_buffer("trained", torch.ones(4, requires_grad=True))
+    seen = net.seen
+    with untouched(net):
+        net(torch.randn(8, 4))
+        assert net.seen == 8
+    assert net.seen is seen
+    assert seen == 0
 
 
 def test_untouched_restores_what_an_error_has_left():

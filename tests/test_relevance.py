@@ -1,6 +1,8 @@
 from fractions import Fraction
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.autoguide import AutoNormal
@@ -29,6 +31,13 @@ def test_masks_keep_up_to_the_threshold():
     assert mask[0, :4].tolist() == [1, 0, 0, 1]
     assert (mask.shape, mask.dtype) == ((50, 64), guide.median()["0.weight"].dtype)
     assert vbd.masks(guide, threshold=5.0)["0.weight"][0, :4].tolist() == [1, 1, 0, 1]
+
+
+def test_a_guide_without_weights_has_no_masks():
+    guide = vbd.VBDGuide(lambda: pyro.sample("shift", dist.Normal(torch.full((3,), 2.0), 1.0).to_event(1)))
+    guide()
+    with pytest.raises(ValueError, match="are for no weight"):
+        vbd.masks(guide)
 
 
 def test_a_mean_of_zero_is_removed():
@@ -61,9 +70,10 @@ def test_point_network_has_the_means_and_the_trained_rest():
     assert torch.equal(net[0].weight, torch.ones(50, 64))
     assert (net[0].bias == 7).all()
     assert all(p.requires_grad for p in net.parameters())
-    pruned = vbd.point_network(model, guide, 3.0)
-    assert pruned[0].weight[0, 0] == 0
-    assert pruned[0].weight[0, 1] == 1
+    for threshold in (3.0, 0.0):
+        pruned = vbd.point_network(model, guide, threshold)
+        assert pruned[0].weight[0, 0] == 0
+        assert pruned[0].weight[0, 1] == 1
     with torch.no_grad():
         net[0].weight.zero_()
     assert not torch.equal(model.network.net[0].weight, net[0].weight)
@@ -87,6 +97,12 @@ def test_the_relevance_of_a_unit_is_that_of_its_sums():
     assert torch.equal(vbd.relevance(guide)["0.weight"], guide.log_alpha()["0.weight"])
     with pytest.raises(ValueError, match="per='filter' is unknown: use one of weight, unit, input"):
         vbd.relevance(guide, "filter")
+
+
+def test_inputs_of_a_convolution_are_its_channels():
+    guide = vbd.VBDGuide(vbd.lift(nn.Conv2d(3, 4, (2, 5)), vbd.priors.GaussianUniform()))
+    assert vbd.relevance(guide, "unit")["weight"].shape == (4, 1, 1, 1)
+    assert vbd.relevance(guide, "input")["weight"].shape == (1, 3, 1, 1)
 
 
 def test_signal_to_noise_is_the_mean_over_the_deviation():
@@ -181,10 +197,11 @@ def test_what_is_no_number_is_no_threshold(bad):
 
 def test_masks_of_another_network_are_refused():
     model, guide = pair_with([0.5])
-    with pytest.raises(ValueError, match=r"a mask for '9.weight', but the weights are"):
-        vbd.point_network(model, guide, kept={"9.weight": torch.ones(3)})
-    with pytest.raises(ValueError, match=r"'0.weight' has shape \(3,\), the weight \(50, 64\)"):
-        vbd.point_network(model, guide, kept={"0.weight": torch.ones(3)})
+    for site in ("9.weight", "0.weight_gamma"):
+        with pytest.raises(ValueError, match=f"a mask for '{site}', but the weights are"):
+            vbd.point_network(model, guide, kept={site: torch.ones(50, 64)})
+    with pytest.raises(ValueError, match=r"'0.weight' has shape \(64, 50\), the weight \(50, 64\)"):
+        vbd.point_network(model, guide, kept={"0.weight": torch.ones(64, 50)})
     other = vbd.Classifier(nn.Sequential(nn.Linear(3, 2)), vbd.priors.GaussianUniform(), 8)
     with pytest.raises(ValueError, match=r"no posterior of '0.weight' with shape \(50, 64\): it is of another model"):
         vbd.point_network(model, vbd.VBDGuide(other))

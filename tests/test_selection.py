@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 import pyro_vbd as vbd
 from pyro_vbd.selection import is_weight, select
@@ -54,6 +55,8 @@ def test_default_takes_weights_and_leaves_biases_norms_tokens_and_scales():
         (lambda: spectral_norm(nn.Linear(3, 1)), ["parametrizations.weight.original"]),
         (lambda: type("OwnLinear", (nn.Linear,), {})(10, 1), ["weight"]),
         (lambda: nn.ModuleList([nn.BatchNorm1d(3), nn.Linear(2, 2)]), ["1.weight"]),
+        (lambda: nn.ModuleDict({"debiased": nn.Linear(2, 2)}), ["debiased.weight"]),
+        (lambda: register_parametrization(nn.Linear(3, 2), "bias", nn.Identity()), ["weight"]),
     ],
 )  # fmt: skip
 def test_default_on_layers(make, names):
@@ -128,6 +131,7 @@ def test_tied_weights_are_selected_once():
         ({"conv.*": A, "head": 3}, None, TypeError, "prior=3 (for 'head') is no prior"),
         (A, 3, TypeError, "where=3 is no selection: use a pattern, a module type"),
         (A, [], TypeError, "where=[] is no selection"),
+        (A, (), TypeError, "where=() is no selection"),
         (A, ["conv", 3], TypeError, "is no selection"),
         (A, int, TypeError, "is no selection"),
         (A, (nn.Linear, int), TypeError, "is no selection"),
@@ -172,3 +176,9 @@ def test_torchscript_is_refused():
     for net in (scripted, nn.Sequential(scripted, nn.Linear(4, 2))):
         with pytest.raises(ValueError, match="holds TorchScript, which keeps its weights: pass the module it was made of"):
             select(net, A)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_lazy_layers_that_have_not_run_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"\['0.weight', '0.bias'\] have no shape yet: run the network once"):
+        select(nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), A)

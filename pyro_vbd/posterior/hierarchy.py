@@ -97,7 +97,7 @@ def find_hierarchy(model: Callable[..., Any], args: Any, kwargs: Any) -> Hierarc
     for _ in range(_CHECKS):
         values = {name: typical_value(sites[name]["fn"], 0.7) for name in leaves}
         for name, scale in scales(values).items():
-            if behind[name] and weights[name].factors and not _explains(weights[name], values, scale):
+            if weights[name].factors and not _explains(weights[name], values, scale):
                 weights[name] = Weight(name, start[name], [])
 
     fits = set(candidates)
@@ -119,7 +119,6 @@ def _is_centred(fn: Any) -> bool:
     return isinstance(base, Normal) and not bool(base.loc.any())
 
 
-@torch.enable_grad()
 def _dependence(sites: Mapping[str, Any], leaves: Mapping[str, Tensor]) -> dict[str, set[tuple[str, str]]]:
     """For each latent, the (site, parameter of its distribution) pairs that are computed from it."""
     acts_on: dict[str, set[tuple[str, str]]] = {name: set() for name in leaves}
@@ -186,7 +185,7 @@ def _factors(
 
     index = {pair: torch.zeros_like(start[pair[0]], dtype=torch.long) for pair in powers}
     largest = max((point[g].numel() for _, g in powers), default=1)
-    for place in range(math.ceil(math.log(largest, _BASE) - 1e-9)):
+    for place in range(math.ceil(math.log(largest, _BASE))):
         numbers = {g: torch.arange(point[g].numel(), device=point[g].device).view_as(point[g]) for _, g in powers}
         digits = {g: torch.div(n, _BASE**place, rounding_mode="floor") % _BASE for g, n in numbers.items()}
         # down, since a link may have an upper end
@@ -213,7 +212,7 @@ def _weight(name: str, scale: Tensor, point: Mapping[str, Tensor], factors: list
 
 def _explains(weight: Weight, values: Mapping[str, Tensor], scale: Tensor) -> bool:
     predicted = weight.scale_without(None, values)
-    predicted = torch.ones_like(scale) if predicted is None else predicted
+    assert predicted is not None  # there are factors
     return bool(((predicted / scale - 1.0).abs() < 1e-4).all())
 
 

@@ -82,7 +82,7 @@ class OptimalScale(nn.Module):
         """q(gamma), of the shape of its site, from q of the weights and the values of the other gammas."""
         total: Tensor | None = None
         for weight, factor in self._uses:
-            squares = posteriors[weight.site].second_moment.detach()
+            squares = posteriors[weight.site].second_moment
             others = weight.scale_without(self.site, gammas)
             part = factor.total(squares if others is None else squares / others.square())
             total = part if total is None else total + part

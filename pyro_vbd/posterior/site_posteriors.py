@@ -212,5 +212,4 @@ def dropout_rate(alpha: str | float, loc: Tensor, log_var: float) -> tuple[Tenso
     shape = _SHARED_SHAPES[str(alpha)](loc.shape)
     shared = [d for d, size in enumerate(shape) if size == 1]
     mean_square = loc.detach().square().mean(shared, keepdim=True) if shared else loc.detach().square()
-    floor = torch.finfo(loc.dtype).tiny
-    return (log_var - mean_square.clamp_min(floor).log()).clamp_max(0.0), True
+    return (log_var - mean_square.log()).clamp_max(0.0), True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyro_vbd.distributions import positive
@@ -73,4 +74,5 @@ def beta_prime_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | 
     r"""The positive root of :math:`(n + 2 + 2b) g^2 - (S - n - 2 + 2a) g - S = 0`, in units of the scale."""
     ratio = sum_of_squares / hyperprior.scale
     linear = count + 2.0 - 2.0 * hyperprior.concentration1 - ratio
-    return hyperprior.scale * quadratic_root(count + 2.0 + 2.0 * hyperprior.concentration0, linear, ratio)
+    root = quadratic_root(count + 2.0 + 2.0 * hyperprior.concentration0, linear, ratio)
+    return (hyperprior.scale * root).clamp_min(torch.finfo(root.dtype).tiny)

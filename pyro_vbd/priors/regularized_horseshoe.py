@@ -101,14 +101,14 @@ def half_cauchy_under_slab(hyperprior: Any, sum_of_squares: Tensor, count: float
     r""":math:`\lambda^*`; see :class:`RegularizedHorseshoe`."""
     tiny = torch.finfo(sum_of_squares.dtype).tiny
     square, slab, total = hyperprior.scale.square(), link.scale**2, sum_of_squares.clamp_min(tiny)
-    count = torch.as_tensor(count).to(total).clamp_min(1.0)
+    count = torch.as_tensor(count).to(total)
 
     def second_term_is(part: Tensor) -> Tensor:  # 2 g^2/(s^2 + g) = part
         return quadratic_root(2.0, -part, part * square)
 
     def first_term_is(part: Tensor) -> Tensor:  # n c^2 g/(g + c^2) = part, infinite where it never is
         room = count * slab - part
-        return torch.where(room > 0, part * slab / room.clamp_min(tiny), torch.inf)
+        return torch.where(room > 0, part * slab / room, torch.inf)
 
     # both terms are at most S, and one of them is at least half of it
     high = torch.minimum(second_term_is(total), first_term_is(total))

@@ -176,10 +176,20 @@ def test_extreme_sums_in_single_precision(make, total):
     args = lambda g: g.pow(power), lambda v: v.pow(1 / power), torch.full((3,), total), 1.0, evidence
     q = ExactScale(hyperprior, *args)
     assert q.remainder.isfinite().all()
-    assert q.remainder.dtype == q.point.dtype == torch.float32
+    assert q.remainder.dtype == q.point.dtype == q.log_prob(q.point).dtype == torch.float32
     assert (q.remainder >= -1e-5).all()
     assert (q.point > 0).all()
     assert q.point.isfinite().all()
+
+
+def test_single_precision_is_integrated_in_double_precision():
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        hyperprior = dist.Gamma(torch.tensor(5e3, dtype=dtype), torch.tensor(0.5, dtype=dtype))
+        evidence = find_evidence(dist.Gamma, "precision")
+        total = torch.ones(3, dtype=dtype)
+        found.append(ExactScale(hyperprior, torch.reciprocal, torch.reciprocal, total, 1.0, evidence)._solve())
+    assert_close(*found)
 
 
 # --- a distribution ------------------------------------------------------------------------------------------------------
@@ -201,6 +211,12 @@ def test_it_is_a_distribution(device):
     assert not q.rsample().requires_grad
 
 
+def test_nothing_of_it_carries_a_gradient():
+    scale, total = torch.ones((), requires_grad=True), torch.ones(3, requires_grad=True)
+    q = ExactScale(dist.HalfCauchy(scale), torch.square, torch.sqrt, total, 2.0)
+    assert not any(value.requires_grad for value in (q.point, q.remainder, q.rsample(), q.log_prob(torch.ones(3))))
+
+
 def test_quantiles_rise_and_agree_with_draws():
     q = exact(dist.HalfCauchy(number(1.0)), "scale", TOTALS, 2.0)
     p = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
@@ -217,8 +233,10 @@ def test_collapsed_scales_stand_at_the_point():
     with CollapsedScales():
         value = pyro.sample("g", q.to_event(1))
         other = pyro.sample("other", dist.Normal(0.0, 1.0))
+        known = pyro.sample("known", q.to_event(1), obs=torch.ones(4))
     assert_close(value, q.point)
     assert other != 0.0
+    assert (known == 1.0).all()
     assert_close(q.point.square(), 1.0 / q._solve()[1])
 
 

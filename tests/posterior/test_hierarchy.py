@@ -164,6 +164,8 @@ UNFIT = {
     "a part alone": lambda g: torch.cat([g[:2], torch.ones(1)]),
     "an exponential": lambda g: g.exp(),
     "an order": lambda g: g.sort().values,
+    "a small part of another": lambda g: g * (1.0 + 0.02 * (g - g.flip(0)) / (g + g.flip(0))),
+    "beside a ratio": lambda g: g * g[-1] / g[0],
 }
 
 
@@ -223,6 +225,30 @@ def test_factor_that_fits_one_weight_alone_takes_its_neighbours_along():
     hierarchy = find_hierarchy(model, (), {})
     assert (hierarchy.gammas, hierarchy.unfit) == ({"k"}, {"g", "h"})
     assert [len(weight.factors) for weight in hierarchy.weights.values()] == [1, 0, 0]
+
+
+def test_a_scale_that_may_be_negative_is_no_gamma():
+    def model():
+        gamma = pyro.sample("gamma", dist.Normal(torch.full((3,), 5.0), 0.1).to_event(1))
+        pyro.sample("w", dist.Normal(torch.zeros(()), gamma).to_event(1))
+
+    hierarchy = find_hierarchy(model, (), {})
+    assert (hierarchy.gammas, hierarchy.unfit) == (set(), {"gamma"})
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_is_found_where_no_gradient_is(mode):
+    with mode():
+        assert find_hierarchy(scaled(ON["variance"], 3), (), {}).fixed == {"gamma"}
+
+
+def test_a_latent_that_hardly_acts_takes_its_neighbour_along():
+    def model():
+        g, h = pyro.sample("g", uniform(3)), pyro.sample("h", uniform(3))
+        pyro.sample("w", dist.Normal(torch.zeros(()), g * (1.0 + 1e-6 * h)).to_event(1))
+
+    hierarchy = find_hierarchy(model, (), {})
+    assert (hierarchy.gammas, hierarchy.unfit) == (set(), {"g", "h"})
 
 
 def test_scale_behind_a_detach_has_no_factor():

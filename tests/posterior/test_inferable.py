@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.poutine.indep_messenger import IndepMessenger
 
 import pyro_vbd as vbd
 
@@ -64,6 +65,14 @@ def test_a_latent_of_each_datum_is_accepted_in_a_full_plate():
     guide = vbd.VBDGuide(model, torch.zeros(8))
     assert guide.median()["z"].shape == (8, 2)
     assert math.isfinite(vbd.VBD_ELBO().loss(model, guide, torch.zeros(8)))
+
+
+def test_a_plate_of_no_known_full_size_is_no_part_of_a_larger_one():
+    def model():
+        with IndepMessenger("rows", 2, dim=-1):
+            pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+
+    assert vbd.VBDGuide(model)()["w"].shape == (2, 3)
 
 
 def test_records_inside_a_plate_do_not_make_it_a_data_plate():

@@ -62,11 +62,21 @@ def test_an_expanded_one_computes_nothing_again(device):
         assert getattr(wide, name).untyped_storage().data_ptr() == getattr(q, name).untyped_storage().data_ptr()
 
 
-def test_a_mask_that_changes_later_changes_nothing(device):
-    mask = torch.tensor(MASK, device=device)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool])
+def test_a_mask_is_a_copy_in_the_dtype_of_the_means(dtype, device):
+    mask = torch.tensor(MASK, device=device).to(dtype)
     posterior = MaskedPosterior(GaussianPosterior("q", torch.ones(2, 3, device=device), -3.0), mask)
     mask.zero_()
     assert torch.equal(posterior.mask, torch.tensor(MASK, device=device))
+    assert posterior.mask.dtype == posterior.loc.dtype
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_shared_alpha_is_kept_and_learned_as_before(learned, device):
+    whole = GaussianPosterior("q", torch.ones(2, 3, device=device), -3.0, shared(device), learned)
+    posterior = MaskedPosterior(whole, torch.tensor(MASK, device=device))
+    assert dict(posterior.named_parameters()).keys() == dict(whole.named_parameters()).keys()
+    assert set(posterior.state_dict()) == {"mask", *whole.state_dict()}
 
 
 def test_quantiles_of_what_is_removed_are_zero(device):

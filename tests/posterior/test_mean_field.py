@@ -33,6 +33,12 @@ def test_moments_of_draws(form, sample):
 
 
 @FORMS
+def test_draws_have_all_digits_of_their_dtype(form):
+    draws = form(torch.ones(10, dtype=torch.float64), torch.zeros(10)).sample()
+    assert (draws - 1.0 != (draws - 1.0).float()).all()
+
+
+@FORMS
 def test_gradients_of_draws_are_pathwise(form, float64):
     loc, parameter = torch.randn(5, requires_grad=True), torch.randn(5, requires_grad=True)
     q = form(loc, parameter)
@@ -67,6 +73,7 @@ def test_is_a_normal_in_every_respect(form, shapes, float64):
     assert_close(q.entropy(), p.entropy())
     probability = torch.rand(q.batch_shape)
     assert_close(q.icdf(probability), p.icdf(probability))
+    assert q.inverse_alpha.shape == p.batch_shape
 
 
 @FORMS

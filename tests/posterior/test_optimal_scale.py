@@ -173,14 +173,20 @@ def test_a_registered_optimum_gets_one_hyperprior_and_the_size_of_its_group(name
 
 
 @pytest.mark.parametrize("name", ["one for each weight", "groups of several sizes"])
-def test_a_guide_that_has_moved_to_double_precision(name):
+def test_a_guide_that_moves_to_double_precision_and_back(name):
     index, shape = INDICES[name][0](), INDICES[name][1]
     weight, _ = weight_and_q("w", index, math.prod(shape))
-    scale = at_optimum("g", uniform(0.0, 1e3, shape), [weight], clipped_second_moment).double()
-    dead = AdditiveNormal(torch.zeros(4, 3, dtype=torch.float64), torch.full((4, 3), -2000.0, dtype=torch.float64))
-    gamma = scale({"w": dead}, {})
-    assert gamma.dtype == torch.float64
-    assert (gamma > 0).all()
+
+    def optimum(hyperprior, total, count):
+        assert isinstance(count, float) or count.dtype == hyperprior.low.dtype
+        return clipped_second_moment(hyperprior, total, count)
+
+    scale = at_optimum("g", uniform(0.0, 1e3, shape), [weight], optimum)
+    for dtype in (torch.float64, torch.float32):
+        dead = AdditiveNormal(torch.zeros(4, 3, dtype=dtype), torch.full((4, 3), -2000.0, dtype=dtype))
+        gamma = scale.to(dtype)({"w": dead}, {})
+        assert gamma.dtype == dtype
+        assert (gamma > 0).all()
 
 
 def test_a_delta_has_no_density_of_its_own():

@@ -112,17 +112,20 @@ def test_a_constant_of_one_is_left_out(rounding):
     assert_close(weight.scale_without(None, {"r": torch.arange(1.0, 5)}), torch.arange(1.0, 5)[:, None])
 
 
-def test_a_constant_that_is_the_same_for_all_is_held_once():
-    weight = Weight("w", torch.full((4, 3), 0.1), [])
+@pytest.mark.parametrize("constant", [0.1, 1.001])
+def test_a_constant_that_is_the_same_for_all_is_held_once(constant):
+    weight = Weight("w", torch.full((4, 3), constant), [])
     assert not weight.plain
     assert weight.constant.shape == ()
+    assert weight.constant.untyped_storage().nbytes() == weight.constant.itemsize
     assert weight.shape == (4, 3)
-    assert_close(weight.scale_without(None, {}), torch.tensor(0.1))
+    assert_close(weight.scale_without(None, {}), torch.tensor(constant))
 
 
-def test_a_constant_that_varies_is_kept_whole():
-    constant = torch.ones(4, 3)
-    constant[2, 1] = 1.01
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_a_constant_that_varies_is_kept_whole(size):
+    constant = torch.full((4, 3), size)
+    constant[2, 1] *= 1.01
     weight = Weight("w", constant, [])
     assert not weight.plain
     assert_close(weight.scale_without(None, {}), constant)

@@ -219,6 +219,14 @@ class FamilyTests:
             assert deviation.isfinite().all()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_a_dead_group_leaves_no_denormal_variance(self, dtype):
+        """It may be flushed to 0, or be 0: with hyperparameters at the lower ends of their ranges."""
+        prior = self.make(**{**self.defaults, **{name: low for name, (low, _) in self.ranges.items()}})
+        hyperprior = at(prior, dtype=dtype)
+        gamma = find_optimum(type(hyperprior), self.on, prior.link())(hyperprior, torch.zeros(1, dtype=dtype), 4.0)
+        assert self.variance(as_numpy(gamma)) > 0.99 * torch.finfo(dtype).tiny
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_the_density_is_scipys(self, dtype):
         rng = np.random.default_rng(1)
         for _ in range(5):

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 import pyro_vbd as vbd
 from pyro_vbd.priors import GammaPrecision
+from pyro_vbd.priors.gamma_precision import gamma_precision
 from tests.priors.families import FamilyTests
 
 
@@ -29,6 +30,12 @@ def test_a_precision_without_an_optimum_is_refused(concentration):
     with pytest.raises(ValueError, match=rf"GammaPrecision\(concentration={concentration}\).*more than 0.5, or StudentT"):
         GammaPrecision(concentration)
     GammaPrecision(concentration, per="layer")  # a group of several has one
+
+
+@pytest.mark.parametrize(("a", "b", "end"), [(0.3, 1.0, "tiny"), (2.0, 1e-45, "max")])
+def test_where_there_is_no_optimum_the_precision_is_a_number_at_the_end(a, b, end):
+    found = gamma_precision(dist.Gamma(torch.tensor(a), torch.tensor(b)), torch.zeros(1), 1.0)
+    assert found == getattr(torch.finfo(found.dtype), end)
 
 
 @pytest.mark.parametrize("scale_posterior", ["delta", "exact"])

@@ -141,3 +141,11 @@ def test_the_evidence_of_a_weight_far_below_the_lower_bound():
     assert_close(precision, torch.full_like(total, 1e4), rtol=1e-5, atol=0)
     expected = (2 * (high.sqrt() - low.sqrt()) / (high - low)).log()
     assert_close(log_z, expected.expand(5), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("total", "low", "closed"), [(1.0, 0.0, True), (1.0, 0.5, True), (2880.0, 0.0, False), (1.0, 1.999, False)]
+)
+def test_the_evidence_is_closed_but_where_digits_would_be_lost(total, low, closed):
+    for part in uniform_evidence(uniform(low, 2.0, torch.float64), torch.tensor([total], dtype=torch.float64), 1.0):
+        assert part.isfinite() == closed

@@ -76,6 +76,9 @@ def test_what_is_stated(dtype, device):
     assert values["learned"].requires_grad
     assert not values["number"].requires_grad
     assert capture.trace.nodes["drawn"]["fn"].rate.dtype == dtype
+    assert pyro.param("learned").unconstrained().item() == pytest.approx(math.log(0.5))
+    for other in (torch.float32, torch.float64):  # a model that has moved
+        assert state_hyperparameter("learned", Learned(0.5), like.to(other)).dtype == other
 
 
 def test_under_a_plate_of_draws_each_has_its_own():

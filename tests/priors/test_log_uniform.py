@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from pyro_vbd.kl import collapsed
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MultiplicativeNormal
 from pyro_vbd.priors import ImproperLogUniform, LogUniform, kingma, molchanov
+from pyro_vbd.prototype import typical_value
 
 LIMIT = 0.5 * (0.5772156649015329 + math.log(2))
 K1, K2, K3 = 0.63576, 1.87320, 1.48695  # as printed in arXiv:1701.05369
@@ -162,6 +163,11 @@ def test_log_density_is_minus_log_of_the_size():
     assert p.expand(torch.Size([2, 3])).log_prob(value).shape == (2, 3)
     assert p.expand(torch.Size([2, 3])).to_event(2).log_prob(value.expand(2, 3)).shape == ()
     assert p.support is constraints.real
+
+
+def test_values_are_tried_out_in_the_dtype_of_the_weight():
+    improper = ImproperLogUniform(torch.ones(3, dtype=torch.float64), batch_shape=torch.Size([3]))
+    assert typical_value(improper).dtype == torch.float64
 
 
 def test_expand_keeps_the_approximation():

@@ -38,6 +38,13 @@ def test_a_wide_slab_is_the_horseshoe(float64):
     assert_close(half_cauchy_under_slab(prior, total, n, Slab(1e10)), half_cauchy_scale(prior, total, n))
 
 
+def test_a_group_of_none_has_an_optimum_too():
+    prior = dist.HalfCauchy(torch.tensor(0.3), validate_args=True)
+    found = half_cauchy_under_slab(prior, torch.tensor([0.0, 3.0]), torch.tensor([0.0, 3.0]), Slab(2.0))
+    assert (found > 0).all()
+    assert prior.log_prob(found).isfinite().all()
+
+
 # --- the transform -------------------------------------------------------------------------------------------------------
 
 

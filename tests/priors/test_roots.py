@@ -39,7 +39,7 @@ def test_quadratic_root_does_not_cancel(dtype, sign):
 def test_quadratic_root_at_the_ends_of_the_dtype(dtype):
     finfo = torch.finfo(dtype)
     constant = torch.tensor([0.0, finfo.tiny, finfo.max * 1e-3], dtype=dtype)
-    for linear in (-1.0, 0.0, 1.0, finfo.max**0.9):
+    for linear in (-(finfo.max**0.9), -1.0, 0.0, 1.0, finfo.max**0.9):
         root = quadratic_root(torch.tensor(1.0, dtype=dtype), torch.full_like(constant, linear), constant)
         assert root.dtype == dtype
         assert (root > 0).all()

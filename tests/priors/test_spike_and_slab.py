@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy import special, stats
 
+from pyro_vbd.distributions.positive import TwoPoint
 from pyro_vbd.priors import SpikeAndSlab
-from pyro_vbd.priors.spike_and_slab import two_point_variance
+from pyro_vbd.priors.spike_and_slab import two_point_evidence, two_point_variance
 from pyro_vbd.testing import check_prior
 from tests.priors.families import FamilyTests, as_numpy, as_tensor, at
 
@@ -107,3 +108,12 @@ def test_a_group_is_in_the_slab_from_the_sum_that_the_formula_names(probability,
     edge = (n * math.log(400.0) + 2 * math.log((1 - probability) / probability)) / (100.0 - 0.25)
     found = two_point_variance(hyperprior, as_tensor([0.999 * edge, 1.001 * edge]).clamp_min(0.0), n)
     np.testing.assert_allclose(as_numpy(found), [0.01, 4.0] if edge > 0 else [4.0, 4.0])
+
+
+def test_the_evidence_of_groups_with_probabilities_of_their_own():
+    total, probability = as_tensor([0.1, 3.0]), as_tensor([0.3, 0.6])
+    hyperprior = at(SpikeAndSlab(0.1, 2.0), dtype=torch.float64)
+    together = two_point_evidence(TwoPoint(hyperprior.low, hyperprior.high, probability), total, 1.0)
+    for i in range(2):
+        alone = two_point_evidence(at(SpikeAndSlab(0.1, 2.0, probability[i].item()), dtype=torch.float64), total[i], 1.0)
+        torch.testing.assert_close(tuple(part[i] for part in together), alone)
