@@ -51,7 +51,7 @@ class NormalGamma(HierarchicalPrior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         super().__init__({"concentration": concentration, "rate": rate}, per, global_scale)
-        self.floor = check_floor("NormalGamma", "concentration", concentration, 1.0, floor)
+        self.floor = check_floor("NormalGamma", "concentration", concentration, floor)
 
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.TorchDistribution:
         gamma = dist.Gamma(hyperparameters["concentration"], hyperparameters["rate"], validate_args=False)
