@@ -140,29 +140,13 @@ def _predicate(where: Where) -> Predicate:
     if where is None:
         return lambda name, parameter, owner: parameter.requires_grad and is_weight(name, parameter, owner)
     if patterns := _patterns(where):
-        return _by_pattern(patterns)
-    if isinstance(where, type) and issubclass(where, nn.Module):
-        return _by_type((where,))
-    if isinstance(where, tuple) and where and all(isinstance(part, type) and issubclass(part, nn.Module) for part in where):
-        return _by_type(where)  # type: ignore[arg-type]
+        # a full name means whatever stands under it, a wildcard or a module's name the weights that it covers
+        return lambda name, parameter, owner: (
+            name in patterns or (any(_matches(name, pattern) for pattern in patterns) and is_weight(name, parameter, owner))
+        )
+    types = where if isinstance(where, tuple) else (where,)
+    if types and all(isinstance(part, type) and issubclass(part, nn.Module) for part in types):
+        return lambda name, parameter, owner: isinstance(owner, types) and is_weight(name, parameter, owner)  # type: ignore[arg-type]
     if callable(where) and not isinstance(where, type):
         return where
     raise TypeError(f"where={where!r} is no selection: use a pattern, a module type, several of one, or a predicate")
-
-
-def _by_pattern(patterns: tuple[str, ...]) -> Predicate:
-    def chosen(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
-            # a wildcard means weights; only a full name means whatever stands under it
-            return name in patterns or is_weight(name, parameter, owner)
-        inside = any(fnmatchcase(name.rpartition(".")[0], pattern) for pattern in patterns)
-        return inside and is_weight(name, parameter, owner)
-
-    return chosen
-
-
-def _by_type(types: tuple[type[nn.Module], ...]) -> Predicate:
-    def chosen(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
-        return isinstance(owner, types) and is_weight(name, parameter, owner)
-
-    return chosen
