@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["arguments", "is_packed", "is_several", "length"]
+__all__ = ["arguments", "is_packed", "is_several", "length", "lengths"]
 
 
 def is_packed(value: Any) -> bool:
@@ -37,3 +37,8 @@ def length(values: Any) -> int | None:
         if isinstance(leaf, Tensor) and leaf.dim():
             return len(leaf)
     return None
+
+
+def lengths(values: Any) -> set[int]:
+    """The lengths of the tensors in a structure; a number has 0."""
+    return {len(leaf) if leaf.dim() else 0 for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
