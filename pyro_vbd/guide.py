@@ -20,7 +20,6 @@ from pyro_vbd.posterior.hierarchy import find_hierarchy
 from pyro_vbd.posterior.inferable import check_inferable
 from pyro_vbd.posterior.initial_values import matching_scale, other_posterior, scale_posterior, weight_posterior
 from pyro_vbd.posterior.masked import make_room_for_masks
-from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.posterior.optimal_scale import OptimalScale
 from pyro_vbd.posterior.scale_choice import choose_rules, scale_rule_of
 from pyro_vbd.posterior.scale_factors import Weight
@@ -162,8 +161,7 @@ class VBDGuide(nn.Module):
     def log_alpha(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         r""":math:`\log\alpha = \log\sigma^2 - \log\theta^2` of every weight (infinite at a mean of 0), by weight site."""
         self._ready(args, kwargs)
-        posteriors = {site: self._learned[site].distribution() for site in self._weights}
-        return {site: -q.inverse_alpha.log() for site, q in posteriors.items() if isinstance(q, MeanFieldNormal)}
+        return {site: -self._learned[site].distribution().inverse_alpha.log() for site in self._weights}
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.noise.gate import Gate
-from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.site_patterns import first_match, idle
 from pyro_vbd.supervised import SupervisedModel
 
@@ -196,7 +195,7 @@ def _log_alpha(guide: Any) -> dict[str, Tensor]:
 def _moments(guide: VBDGuide) -> dict[str, tuple[Tensor, Tensor]]:
     """Variances and squared means, by weight site."""
     weights = {site: guide._learned[site].distribution() for site in _log_alpha(guide)}
-    return {site: (q.variance, q.loc.square()) for site, q in weights.items() if isinstance(q, MeanFieldNormal)}
+    return {site: (q.variance, q.loc.square()) for site, q in weights.items()}
 
 
 def _number(setting: str, threshold: Any) -> float:

@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence, register_kl
 from torch.distributions.utils import lazy_property
 
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
-from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior
+from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior, gaussian_quantile
 
 __all__ = ["MaskedMultiplicativeNormal", "MaskedPosterior", "make_room_for_masks"]
 
@@ -86,9 +86,7 @@ class MaskedPosterior(SitePosterior):
         return AdditiveNormal(loc, self.parameter("log_var").where(kept, _NO_NOISE))
 
     def quantile(self, probability: Tensor) -> Tensor:
-        q = self.distribution()
-        values: Tensor = q.icdf(probability.reshape(probability.shape + (1,) * q.loc.dim()))
-        return values * self.mask
+        return gaussian_quantile(self.distribution(), probability) * self.mask
 
 
 def make_room_for_masks(posteriors: nn.ModuleDict, state_dict: Mapping[str, Any], prefix: str) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "PointPosterior",
     "SitePosterior",
     "dropout_rate",
+    "gaussian_quantile",
     "safe_log_var",
     "submodule_name",
 ]
@@ -95,7 +96,7 @@ class GaussianPosterior(SitePosterior):
         return AdditiveNormal(self.parameter("loc"), self.parameter("log_var"))
 
     def quantile(self, probability: Tensor) -> Tensor:
-        return _outer(self.distribution(), probability)
+        return gaussian_quantile(self.distribution(), probability)
 
 
 class _ConstrainedPosterior(SitePosterior):
@@ -141,7 +142,7 @@ class FreePosterior(_ConstrainedPosterior):
             elementwise = elementwise.base_transform
         # the sign is a tensor where a bound is one, and the same for all elements
         falling = elementwise.domain.event_dim == 0 and bool((torch.as_tensor(elementwise.sign) < 0).all())
-        return transform(_outer(self._unconstrained(), 1 - probability if falling else probability))  # type: ignore[no-any-return]
+        return transform(gaussian_quantile(self._unconstrained(), 1 - probability if falling else probability))  # type: ignore[no-any-return]
 
 
 class PointPosterior(_ConstrainedPosterior):
@@ -169,7 +170,8 @@ class PointPosterior(_ConstrainedPosterior):
         return value.expand(probability.shape + value.shape)
 
 
-def _outer(q: MeanFieldNormal, probability: Tensor) -> Tensor:
+def gaussian_quantile(q: MeanFieldNormal, probability: Tensor) -> Tensor:
+    """Every quantile of every element, of shape ``probability.shape + q.batch_shape``."""
     return q.icdf(probability.reshape(probability.shape + (1,) * len(q.batch_shape)))
 
 
