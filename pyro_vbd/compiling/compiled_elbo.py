@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from pyro.infer.elbo import ELBOModule
-from pyro.infer.util import is_validation_enabled
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.optim import Optimizer
@@ -185,9 +184,8 @@ class CompiledELBO(ELBOModule):
                 self._holdings = Holdings((self.model, self.guide, self.elbo), step.trace.parameters)
             self._steps[key := (*input_key(leaves, structure), *self._holdings.key())] = step
         step = self._steps[key]
-        if check and is_validation_enabled():
-            for look, number in step.trace.checks:
-                look(inputs[number])
+        if check:
+            step.trace.check_values(inputs)
         return step, inputs
 
     def _trace(self, args: Any, kwargs: Any) -> CompiledStep | None:
