@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,19 +114,17 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
     return Path(path).stat().st_size
 
 
-class _quiet:
-    """The exporter's own deprecation warnings and progress notes are none of the user's business."""
-
-    def __enter__(self) -> None:
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
-        self._level = logging.getLogger("torch.onnx").level
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-
-    def __exit__(self, *error: Any) -> None:
-        logging.getLogger("torch.onnx").setLevel(self._level)
-        self._warnings.__exit__(*error)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's own deprecation warnings and progress notes from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _need(module: str) -> Any:

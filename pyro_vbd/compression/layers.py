@@ -47,7 +47,9 @@ class MatrixLayer(Layer):
     def forward(self) -> Axis | None:
         weight = self.matrix()
         groups, rows, columns = weight.shape[:3]
-        self._source = self.input_axis(0, self.dim)
+        source = self.inputs[0]
+        fits = source.axis is not None and source.axis.dim == self.dim % len(source.shape)
+        self._source = source.axis if fits else None
         constant = torch.full((groups * columns,), torch.nan, dtype=torch.float64, device=weight.device)
         if self._source is not None:
             constant = self._source.constant.to(weight.device)
