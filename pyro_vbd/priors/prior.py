@@ -96,8 +96,10 @@ class HierarchicalPrior(Prior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         family = type(self).__name__
-        for name, value in {**hyperparameters, **({} if global_scale is None else {"global_scale": global_scale})}.items():
+        for name, value in hyperparameters.items():
             check_hyperparameter(family, name, value)
+        if global_scale is not None:
+            check_hyperparameter(family, "global_scale", global_scale)
         shared_shape(per, torch.Size((1, 1)))  # every way of sharing fits a matrix
         self.hyperparameters, self.per, self.global_scale = dict(hyperparameters), per, global_scale
 
