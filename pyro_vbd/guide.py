@@ -106,7 +106,7 @@ class VBDGuide(nn.Module):
     # --- what an ELBO and Predictive ask of a guide ------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """State every latent by ``pyro.sample``, and return the values by site; the arguments matter in the first call."""
+        """State every latent by ``pyro.sample``, and return the values by site; only the first call uses the arguments."""
         self._ready(args, kwargs)
         if self._faults and (plate := open_draws_plate()) in self._faults:
             raise ValueError(self._faults[plate])
@@ -220,7 +220,7 @@ class VBDGuide(nn.Module):
             if site in hierarchy.gammas and site not in rules:
                 start = matching_scale(node, hierarchy, weights)
                 learned[site] = scale_posterior(labels[site], node, start, self.scale_posterior, self.init_scale)
-        # only now, so that nothing stays of a model that is refused
+        # only now: a model that is refused leaves nothing behind
         self.posteriors.update({submodule_name(site): posterior for site, posterior in learned.items()})
         for site, rule in rules.items():
             self.optima[submodule_name(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), rule)

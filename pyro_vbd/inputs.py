@@ -1,4 +1,4 @@
-"""What a model is given for inputs: a tensor or packed sequence, several of them in a tuple, or some by name in a dict."""
+"""Inputs of a model: a tensor or a packed sequence, a tuple or list of several, or a dict of them by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_several(value: Any) -> bool:
 
 
 def arguments(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the keyword arguments that inputs are."""
+    """Inputs as positional and keyword arguments."""
     if isinstance(x, Mapping):
         return (), dict(x)
     return tuple(x) if is_several(x) else (x,), {}

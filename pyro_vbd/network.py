@@ -35,7 +35,7 @@ class StochasticNetwork(nn.Module):
 
     The network inside is a copy. Its Bayesian weights keep the values that the means of a guide start from, and get no
     gradient; all its other parameters are trained as they are. The row of an embedding's ``padding_idx``, which no data
-    train, is in every draw what it is in the network.
+    train, keeps the network's value in every draw.
     """
 
     def __init__(self, net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where, name: str) -> None:

@@ -48,7 +48,7 @@ class _Classes:
     """Running sums for a Categorical or a Bernoulli.
 
     Args:
-        first: the distribution under one draw, whose shape those of several have behind them.
+        first: the distribution under one draw; that of K draws has the same shape, with K in front.
     """
 
     def __init__(self, first: Any) -> None:
@@ -72,7 +72,7 @@ class _Values:
     """Running moments (of Chan, Golub and LeVeque) for any distribution with a mean and a variance.
 
     Args:
-        first: the distribution under one draw, whose shape those of several have behind them.
+        first: the distribution under one draw; that of K draws has the same shape, with K in front.
     """
 
     def __init__(self, first: Any) -> None:

@@ -27,7 +27,7 @@ def whole_file(path: str | os.PathLike[str], previous: Path | None = None) -> It
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
-    temporary.touch(exist_ok=False)  # for those to read who may read new files here: tempfile's are for nobody else
+    temporary.touch(exist_ok=False)  # readable as new files here are: tempfile's would be private
     try:
         yield temporary
         _to_disk(temporary)

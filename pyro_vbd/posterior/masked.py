@@ -43,7 +43,7 @@ class MaskedMultiplicativeNormal(MultiplicativeNormal):
 
     @lazy_property
     def removed(self) -> AdditiveNormal:
-        """The distribution of a removed weight: for them it is as if alpha were not shared."""
+        """The distribution of the removed weights, which have no part in a shared alpha."""
         return AdditiveNormal(torch.zeros_like(self.loc), torch.full_like(self.loc, _NO_NOISE))
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MaskedMultiplicativeNormal:
@@ -90,7 +90,7 @@ class MaskedPosterior(SitePosterior):
 
 
 def make_room_for_masks(posteriors: nn.ModuleDict, state_dict: Mapping[str, Any], prefix: str) -> None:
-    """Let posteriors be masked where a state that they are about to load has a mask: no mask is lost in silence, or kept.
+    """Mask those posteriors that have a mask in a state they are about to load: none is lost or kept unnoticed.
 
     Args:
         posteriors: those of a guide; the parameters stay the same objects.
