@@ -219,7 +219,7 @@ class CompiledELBO(ELBOModule):
 
     @contextmanager
     def _told(self, step: CompiledStep, optimizer: Optimizer | None, inputs: list[Tensor]) -> Iterator[None]:
-        """Tell those who wait that a program is being made, where it is."""
+        """Report that a program is being compiled, if this step has none yet."""
         if step.is_ready(optimizer):
             yield
             return

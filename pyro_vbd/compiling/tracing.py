@@ -26,7 +26,7 @@ __all__ = ["NotStatic", "Trace", "trace_step", "trainable_leaves", "undisturbed"
 
 
 class NotStatic(Exception):
-    """A model cannot be traced, and why."""
+    """Raised where a model cannot be traced, with the reason."""
 
 
 @dataclass(frozen=True)

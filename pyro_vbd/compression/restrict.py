@@ -16,8 +16,8 @@ __all__ = ["restrict"]
 def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
     """Freeze a guide at 0 outside masks, for further training by :func:`~pyro_vbd.fit`. It is changed in place.
 
-    Removed weights have mean 0, no noise and no gradient, and :func:`~pyro_vbd.masks` goes on removing them. An alpha that
-    is shared or fixed is that of the kept ones. Under a prior whose scale is shared they count as zeros of their group.
+    Removed weights have mean 0, no noise and no gradient, and :func:`~pyro_vbd.masks` goes on removing them. A shared or
+    fixed alpha holds for the kept weights alone. Under a prior whose scale is shared, removed weights count as zeros.
     The masks are part of the guide's ``state_dict``: a new guide that loads it is restricted too, and a restricted one
     refuses a state without them.
 

@@ -104,7 +104,7 @@ def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
 
 
 def _unpacked(payload: bytes, net: nn.Module) -> tuple[dict[str, Any], bytearray]:
-    """The header and the blocks, if they are no larger than those of the whole network may be."""
+    """The header and the blocks; refused where they claim to hold more than the whole network."""
     most = 2**24 + 2 * sum(value.numel() * value.itemsize for value in net.state_dict().values())
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(payload, most)
