@@ -14,8 +14,8 @@ from pyro_vbd.network import StochasticNetwork
 __all__ = ["data_count", "example_inputs", "resized"]
 
 
-def example_inputs(network: StochasticNetwork, batch_size: int = 2) -> Any:
-    """Random inputs of the shapes that the network has run on: a tensor, or a tuple or dict of them. Integers are 0.
+def example_inputs(network: StochasticNetwork) -> Any:
+    """Two random data of the shapes that the network has run on: a tensor, or a tuple or dict of them. Integers are 0.
 
     Raises:
         ValueError: if it has not run yet.
@@ -36,7 +36,7 @@ def example_inputs(network: StochasticNetwork, batch_size: int = 2) -> Any:
         return torch.randn(value.shape, generator=generator, dtype=value.dtype, device="cpu").to(device)
 
     seen = kwargs or args
-    found = tree_map(like, resized(seen, min(batch_size, data_count(seen))))
+    found = tree_map(like, resized(seen, min(2, data_count(seen))))
     return found[0] if isinstance(found, tuple) and len(found) == 1 else found
 
 
