@@ -119,23 +119,19 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
 
 
 def _find_kept(steps: list[Operation], units: Units, allow_dead: bool) -> Tensor:
-    """For each unit, whether it stays."""
+    """For each unit, whether it stays; of a layer that would die whole, one does."""
     needed = [step.axis.units[step.needed] for step in steps if step.axis is not None]
     kept = units.kept(needed)
-    layers = [step for step in steps if isinstance(step, Layer) and step.axis is not None]
-    while dead := [step for step in layers if not _kept(step, kept).any()]:
-        if not allow_dead:
-            break
-        needed += [step.axis.units[:1] for step in dead if step.axis is not None]
-        kept = units.kept(needed)
-    constant = [step for step in layers if step.axis is not None and not step.axis.varies.any()]
+    layers = {step: step.axis for step in steps if isinstance(step, Layer) and step.axis is not None}
+    dead = [step for step, axis in layers.items() if not kept[axis.units].any()]
+    constant = [step for step, axis in layers.items() if not axis.varies.any()]
     if (constant or dead) and not allow_dead:
         culprit = constant[0] if constant else dead[-1]
         raise ValueError(
             f"layer {culprit.name!r} would die whole: none of its {len(culprit.needed)} units both varies and has an effect"
             "; use a higher threshold, or allow_dead=True, which makes a constant of it"
         )
-    return kept
+    return units.kept([*needed, *(layers[step].units[:1] for step in dead)])
 
 
 def _kept(step: Operation, kept_units: Tensor) -> Tensor:
@@ -171,7 +167,7 @@ def _why_stayed(layer: Operation, steps: list[Operation], kept_units: Tensor) ->
         step.name
         for step in steps
         for source, reads in zip(step.inputs, step.backward(), strict=True)
-        if source.axis is not None and _reads_any(source.axis, reads, constant) and _is_final(step, source)
+        if source.axis is not None and _reads_any(source.axis, reads, constant) and _holds_back(step)
     ]
     because = ", ".join(dict.fromkeys(readers))
     return f"{len(constant)} of {len(layer.axis.units)} units are constant and stay, for they are read by {because}"
@@ -182,8 +178,8 @@ def _reads_any(axis: Axis, reads: Tensor | None, units: Tensor) -> bool:
     return bool(mask.any()) if reads is None else bool((mask & reads.cpu()).any())
 
 
-def _is_final(step: Operation, source: Operation) -> bool:
-    """Whether a step is what holds a unit back, and does not only pass it on."""
+def _holds_back(step: Operation) -> bool:
+    """Whether a step is why a unit that it reads stays, and does not only pass it on."""
     return isinstance(step, Layer | Barrier | ElementwiseStep) or step.axis is None
 
 
