@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.posterior.masked import MaskedPosterior
 from pyro_vbd.posterior.site_posteriors import GaussianPosterior, submodule_name
+from pyro_vbd.relevance import check_masks
 
 __all__ = ["restrict"]
 
@@ -29,26 +30,16 @@ def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: if a mask is of another network, holds other numbers than 0 and 1, or keeps nothing of a site.
     """
-    chosen = {}
+    posteriors = {s: q for s, q in guide._learned.items() if isinstance(q, GaussianPosterior | MaskedPosterior)}
+    check_masks(masks, {site: posterior.loc for site, posterior in posteriors.items()})
     for site, mask in masks.items():
-        key = submodule_name(site)
-        posterior = guide.posteriors[key] if key in guide.posteriors else None
-        if not isinstance(posterior, GaussianPosterior | MaskedPosterior):
-            raise ValueError(f"there is a mask for {site!r}, which is no weight of {guide.name}: it is of another network")
-        if mask.shape != posterior.loc.shape:
-            raise ValueError(
-                f"the mask of {site!r} has shape {tuple(mask.shape)}, the weight {tuple(posterior.loc.shape)}: it is of "
-                "another network"
-            )
-        if not bool(((mask == 0) | (mask == 1)).all()):
-            raise ValueError(f"the mask of {site!r} holds other numbers than 0 and 1: pass 1 where a weight stays, else 0")
-        if not bool((mask != 0).any()):
+        if not bool(mask.any()):
             raise ValueError(
                 f"the mask of {site!r} keeps nothing, and nothing of it could be trained: use a higher threshold"
             )
-        chosen[key] = posterior, mask
-    for key, (posterior, mask) in chosen.items():
+    for site, mask in masks.items():
+        posterior = posteriors[site]
         if isinstance(posterior, MaskedPosterior):
             posterior.mask.copy_((mask != 0) & (posterior.mask != 0))
         else:
-            guide.posteriors[key] = MaskedPosterior(posterior, (mask != 0).to(posterior.loc))
+            guide.posteriors[submodule_name(site)] = MaskedPosterior(posterior, (mask != 0).to(posterior.loc))
