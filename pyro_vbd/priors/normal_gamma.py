@@ -64,5 +64,4 @@ class NormalGamma(HierarchicalPrior):
 @register_optimum(dist.Gamma, "variance")
 def gamma_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r"""The positive root of :math:`2r\gamma^2 + (n + 2 - 2k)\gamma - S = 0`."""
-    linear = (count + 2.0 - 2.0 * hyperprior.concentration).to(sum_of_squares)
-    return quadratic_root(2.0 * hyperprior.rate, linear, sum_of_squares)
+    return quadratic_root(2.0 * hyperprior.rate, count + 2.0 - 2.0 * hyperprior.concentration, sum_of_squares)
