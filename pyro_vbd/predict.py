@@ -124,7 +124,7 @@ def predict(
         guide: its posterior.
         x: inputs, a tensor of shape ``(N, ...)`` or a packed sequence, or a tuple or dict of them as the model takes; or a
             DataLoader (or a list of batches), of whose batches the first part is the input. Each batch is moved to the
-            device of model and guide; packed sequences are one.
+            device of model and guide. Packed sequences are run as one batch.
         num_samples: S >= 1.
         batch_size: data, times draws, in one run of the model.
         site: name of the targets' site, where the model draws several.

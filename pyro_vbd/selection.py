@@ -62,9 +62,9 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
     Args:
         net: any module.
         prior: one prior, or a dict of patterns to priors of which the first that matches counts.
-        where: a pattern (or several) of parameter names, or of module names, whose weights are then meant; a module type
-            (or a tuple), whose weights are meant; a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight`
-            for what is not frozen (``requires_grad``).
+        where: a pattern, or several, of names of parameters, or of modules (all their weights); a module type, or a tuple
+            of them (all their weights); a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight` for what is
+            not frozen (``requires_grad``).
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.

@@ -15,7 +15,7 @@ __all__ = ["LocalReparam"]
 
 
 class LocalReparam(Messenger):
-    r"""Gives the sites of a guide that are Gaussian in closed form as Gaussian tensors.
+    r"""Turns the Gaussian sites of a guide into Gaussian tensors, which are sampled where they are used.
 
     .. math:: y_{no} \sim N\Big(\sum_k x_{nk} \theta_{ok}, \; \sum_k x_{nk}^2 \sigma_{ok}^2\Big)
 
