@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pyro_vbd.compression.example_inputs import data_count
 from pyro_vbd.compression.skeleton import describe, rebuild
 from pyro_vbd.compression.tracing import call_network
-from pyro_vbd.inputs import arguments
+from pyro_vbd.inputs import arguments, length
 from pyro_vbd.modes import in_mode
 from pyro_vbd.whole_file import whole_file
 
@@ -90,7 +89,7 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
         _need(package)
     runtime = _need("onnxruntime")
     args, kwargs = arguments(inputs)
-    if (count := data_count(inputs)) < 2:
+    if (count := length(inputs) or 0) < 2:
         raise ValueError(
             f"the example inputs hold {count} data: pass two or more, since the file is for batches of any size"
         )
