@@ -38,21 +38,23 @@ class VBD_ELBO(ELBO):
     Args:
         kl_weight: beta; may be assigned between steps (KL warm-up).
         num_particles: draws of q whose mean the estimate is.
-        estimator: ``"local"`` samples the outputs of linear maps (local reparameterisation), ``"weights"`` the weights,
-            once a batch, ``"flipout"`` these with signs for each datum (:mod:`~pyro_vbd.estimators.flipout`); ``"auto"`` is
-            ``"weights"`` in convolutions and ``"local"`` elsewhere (:mod:`~pyro_vbd.estimators.by_cost`). Or a dict of
-            patterns of site names to these, where the first that matches counts and ``"auto"`` is the rest.
+        estimator: what is sampled. ``"local"``: the outputs of linear maps (local reparameterisation). ``"weights"``: each
+            weight, once a batch. ``"flipout"``: the same, with random signs for each datum
+            (:mod:`~pyro_vbd.estimators.flipout`). ``"auto"``: ``"weights"`` in convolutions, ``"local"`` elsewhere
+            (:mod:`~pyro_vbd.estimators.by_cost`). Or a dict from patterns of site names to these words: the first pattern
+            that matches a site counts, and a site without one has ``"auto"``.
         vectorize_particles: run the particles at once, in a plate to the left of the model's.
         max_plate_nesting: how deep the model's plates are nested; found out by default.
         hyperprior_constant: whether to count the constant log(b - a) of a uniform hyperprior.
-        site_weights: further factors of the KL of single sites, as a dict of patterns of site names to numbers, where the
-            first that matches counts and 1 is the rest: what closing a gate saves, say (the bound is one at 1 alone).
+        site_weights: extra factors on the KL of some sites, as a dict from patterns of site names to numbers: the first
+            pattern that matches a site counts, and a site without one has 1. A factor of 3 on gates, say, makes more of
+            them close. The objective is a lower bound only where all factors are 1.
 
     Raises:
         ValueError: for a negative or infinite ``kl_weight`` or site weight, fewer than one particle, an unknown estimator;
             when called, for a guide that was made for another model or does not know all of its latents, a handler around
             model or guide alone that scales or masks, or a pattern that matches no site.
-        RuntimeError: when called, for a weight that the model never reads, where outputs are sampled in its place.
+        RuntimeError: when called, for a weight that the model never reads, unless its estimator is ``"weights"``.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class VBD_ELBO(ELBO):
     def terms(self, model: Model, guide: Model, *args: Any, **kwargs: Any) -> ELBOTerms:
         """The bound, with the log-likelihood and the KL of each site, averaged over particles."""
         check_pair(model, guide)
-        found: Tensor | float = 0.0  # no tensor, which would have to lie on the right device
+        found: Tensor | float = 0.0  # a number until a site's tensor says which device and dtype
         kls: dict[str, Tensor] = {}
         for model_trace, guide_trace in self._get_traces(model, guide, args, kwargs):
             for site in observed_sites(model_trace).values():
@@ -91,7 +93,7 @@ class VBD_ELBO(ELBO):
             for name, kl in site_kls(model_trace, guide_trace, self.hyperprior_constant).items():
                 kls[name] = kls.get(name, 0.0) + kl / self.num_particles
         log_likelihood = found if isinstance(found, Tensor) else next(iter(kls.values()), torch.zeros(())).new_tensor(found)
-        # no operation a site without weights of single ones
+        # without site_weights, no product for each site
         weighted = {s: first_match(self.site_weights, s, 1.0) * kl for s, kl in kls.items()} if self.site_weights else kls
         kl = sum(weighted.values(), start=torch.zeros_like(log_likelihood))
         return ELBOTerms(log_likelihood - self.kl_weight * kl, log_likelihood, kls)

@@ -16,14 +16,14 @@ class ELBOTerms:
 
     #: Log-likelihood minus weighted KL: what is maximised.
     elbo: Tensor
-    #: Of the targets, scaled to the whole data set by the model's plate.
+    #: The log-likelihood of the targets, scaled to the whole data set by the model's plate.
     log_likelihood: Tensor
-    #: The KL of each latent site, not weighted; of a scale at a point, minus the log of its prior density.
+    #: The KL of each latent site, without ``kl_weight``. For a scale at a point it is minus the log of its prior density.
     kl_by_site: dict[str, Tensor]
 
     @property
     def kl(self) -> Tensor:
-        """The sum over sites: a sum over weights, never a mean. Not weighted."""
+        """The KL of all sites, without ``kl_weight``: a sum over weights, never a mean."""
         return sum(self.kl_by_site.values(), start=torch.zeros_like(self.log_likelihood))
 
     def report(self) -> Tensor:

@@ -20,7 +20,6 @@ from pyro_vbd.posterior.hierarchy import find_hierarchy
 from pyro_vbd.posterior.inferable import check_inferable
 from pyro_vbd.posterior.initial_values import matching_scale, other_posterior, scale_posterior, weight_posterior
 from pyro_vbd.posterior.masked import make_room_for_masks
-from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.posterior.optimal_scale import OptimalScale
 from pyro_vbd.posterior.scale_choice import choose_rules, scale_rule_of
 from pyro_vbd.posterior.scale_factors import Weight
@@ -107,7 +106,7 @@ class VBDGuide(nn.Module):
     # --- what an ELBO and Predictive ask of a guide ------------------------------------------------------------------
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """State every latent by ``pyro.sample``, and return the values by site; the arguments matter in the first call."""
+        """State every latent by ``pyro.sample``, and return the values by site; only the first call uses the arguments."""
         self._ready(args, kwargs)
         if self._faults and (plate := open_draws_plate()) in self._faults:
             raise ValueError(self._faults[plate])
@@ -162,8 +161,7 @@ class VBDGuide(nn.Module):
     def log_alpha(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         r""":math:`\log\alpha = \log\sigma^2 - \log\theta^2` of every weight (infinite at a mean of 0), by weight site."""
         self._ready(args, kwargs)
-        posteriors = {site: self._learned[site].distribution() for site in self._weights}
-        return {site: -q.inverse_alpha.log() for site, q in posteriors.items() if isinstance(q, MeanFieldNormal)}
+        return {site: -self._learned[site].distribution().inverse_alpha.log() for site in self._weights}
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -222,7 +220,7 @@ class VBDGuide(nn.Module):
             if site in hierarchy.gammas and site not in rules:
                 start = matching_scale(node, hierarchy, weights)
                 learned[site] = scale_posterior(labels[site], node, start, self.scale_posterior, self.init_scale)
-        # only now, so that nothing stays of a model that is refused
+        # only now: a model that is refused leaves nothing behind
         self.posteriors.update({submodule_name(site): posterior for site, posterior in learned.items()})
         for site, rule in rules.items():
             self.optima[submodule_name(site)] = OptimalScale(site, sites[site]["fn"], hierarchy.acted_on(site), rule)

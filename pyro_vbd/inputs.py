@@ -1,4 +1,4 @@
-"""What a model is given for inputs: a tensor or packed sequence, several of them in a tuple, or some by name in a dict."""
+"""Inputs of a model: a tensor or a packed sequence, a tuple or list of several, or a dict of them by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["arguments", "is_packed", "is_several", "length"]
+__all__ = ["arguments", "is_packed", "is_several", "length", "lengths"]
 
 
 def is_packed(value: Any) -> bool:
@@ -23,7 +23,7 @@ def is_several(value: Any) -> bool:
 
 
 def arguments(x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the keyword arguments that inputs are."""
+    """Inputs as positional and keyword arguments."""
     if isinstance(x, Mapping):
         return (), dict(x)
     return tuple(x) if is_several(x) else (x,), {}
@@ -37,3 +37,8 @@ def length(values: Any) -> int | None:
         if isinstance(leaf, Tensor) and leaf.dim():
             return len(leaf)
     return None
+
+
+def lengths(values: Any) -> set[int]:
+    """The lengths of the tensors in a structure; a number has 0."""
+    return {len(leaf) if leaf.dim() else 0 for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}

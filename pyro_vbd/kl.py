@@ -16,7 +16,7 @@ from pyro_vbd.priors.log_uniform import ImproperLogUniform
 
 __all__ = ["collapsed", "excess"]
 
-#: Of S to v. A weight with less (a dead one has 0) counts as that, without a gradient: 1/S would overflow.
+#: Smallest ratio of second moment to prior variance. A dead weight has less: its gradient, 1/ratio, would overflow.
 _LEAST_RATIO = 1e-16
 
 
@@ -31,18 +31,14 @@ def collapsed(inverse_alpha: Tensor) -> Tensor:
     return 0.5 * torch.log1p(inverse_alpha)
 
 
-def excess(second_moment: Tensor, variance: Tensor) -> Tensor:
+def excess(ratio: Tensor) -> Tensor:
     r"""What a prior variance v away from the optimum adds to :func:`collapsed`, elementwise, >= 0.
 
-    .. math:: \tfrac12 (d - \log(1 + d)), \qquad d = (\theta^2 + \sigma^2)/v - 1
+    .. math:: \tfrac12 (r - 1 - \log r), \qquad r = (\theta^2 + \sigma^2)/v
 
-    Eq. (14) of Liu et al. 2019 minus its minimum (eq. 16). Exactly 0, with a gradient of exactly 0, at v = S.
+    Eq. (14) of Liu et al. 2019 minus its minimum (eq. 16). Exactly 0, with a gradient of exactly 0, at r = 1.
     """
-    return _excess(second_moment / variance)
-
-
-def _excess(ratio: Tensor) -> Tensor:
-    # d loses the digits of a small ratio, and log those of one near 1
+    # in d = r - 1 a small r loses its digits, and log r those of an r near 1
     d, far = (ratio - 1.0).clamp_min(-0.5), ratio.clamp_min(_LEAST_RATIO)
     return 0.5 * torch.where(ratio < 0.5, far - 1.0 - far.log(), d - torch.log1p(d))
 
@@ -126,7 +122,7 @@ def _kl_multiplicative_normal(q: MultiplicativeNormal, p: dist.Normal) -> Tensor
     # around 0 alpha is the parameter itself, and no mean is too small; the inner where keeps 0/0 out of the gradient
     centred = p.loc == 0
     others = distance.square() / torch.where(centred, 1.0, q.variance)
-    return collapsed(torch.where(centred, q.inverse_alpha, others)) + _excess(ratio)
+    return collapsed(torch.where(centred, q.inverse_alpha, others)) + excess(ratio)
 
 
 @register_kl(MeanFieldNormal, ImproperLogUniform)  # type: ignore[untyped-decorator]

@@ -35,7 +35,7 @@ class StochasticNetwork(nn.Module):
 
     The network inside is a copy. Its Bayesian weights keep the values that the means of a guide start from, and get no
     gradient; all its other parameters are trained as they are. The row of an embedding's ``padding_idx``, which no data
-    train, is in every draw what it is in the network.
+    train, keeps the network's value in every draw.
     """
 
     def __init__(self, net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where, name: str) -> None:
@@ -47,9 +47,9 @@ class StochasticNetwork(nn.Module):
         #: Logarithms of the hyperparameters that are learned, by the key of their site.
         self.log_hyperparameters = nn.ParameterDict()
         self._learned_sites: dict[str, str] = {}  # site to key
-        for parameter, weight in ((n, self.net.get_parameter(n)) for n in self.priors):
-            weight.requires_grad_(False)
-            for site, start in self.priors[parameter].learned(self.site(parameter)).items():
+        for parameter, own_prior in self.priors.items():
+            weight = self.net.get_parameter(parameter).requires_grad_(False)
+            for site, start in own_prior.learned(self.site(parameter)).items():
                 self._learned_sites[site] = key = module_key(site)
                 self.log_hyperparameters[key] = nn.Parameter(weight.detach().new_tensor(math.log(start)))
         #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these.

@@ -74,7 +74,7 @@ def _is_deaf(frame: Messenger) -> bool:
 
 
 def announced(label: str, module: nn.Module) -> dict[str, Tensor]:
-    """The parameters of a module that are being trained, by their names in it, where a handler listens; else nothing."""
+    """Announce the trainable parameters of a module: by their names in it, or nothing where no handler listens."""
     if not _is_heard():
         return {}
     return {n: announce(f"{label}.{n}", p) for n, p in module.named_parameters() if p.requires_grad}
@@ -94,7 +94,7 @@ def _name_for_svi(name: str, parameter: Tensor) -> None:
 
 
 class SampleTrace(TraceMessenger):
-    """A trace for those who ask for no parameters: announcing them to it would take time at every step."""
+    """A trace without parameters, which would take time at every step."""
 
     def _pyro_post_param(self, msg: Any) -> None:
         pass
@@ -117,7 +117,7 @@ class OwnedParameters(Messenger):
     """Answers ``pyro.param`` statements with values that a module has of its own, so that no store keeps them.
 
     Args:
-        values: by name; announced before, so that the handlers around hear of no statement more.
+        values: by name. They have been announced already, so handlers further out are not told again.
     """
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:

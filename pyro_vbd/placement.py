@@ -26,8 +26,8 @@ def common_device(*parts: Any) -> torch.device | None:
 def brought(values: Any, device: torch.device | None) -> Any:
     """A structure with its tensors on the device of a model.
 
-    It stays as it is where that device is None, or some of its tensors lie there: then the others are where they have to
-    be, as the lengths of sequences are on the CPU.
+    It stays as it is if that device is None, or if one of its tensors is there already: the others are then taken to be
+    where they belong, as the lengths of sequences are on the CPU.
     """
     leaves = [leaf.data if is_packed(leaf) else leaf for leaf in tree_leaves(values, is_leaf=is_packed)]
     if device is None or any(isinstance(leaf, Tensor) and leaf.device == device for leaf in leaves):
@@ -36,7 +36,7 @@ def brought(values: Any, device: torch.device | None) -> Any:
 
 
 def moved(data: Iterable[Any], *parts: Any, device: Any = None) -> Iterator[tuple[Any, ...]]:
-    """Batches as tuples of positional arguments, all of them on ``device``; without one brought to where the parts are."""
+    """Batches as tuples of positional arguments, moved to ``device``; without one, to the device of the parts."""
     home = common_device(*parts)
     for batch in data:
         batch = tuple(batch) if is_several(batch) else (batch,)

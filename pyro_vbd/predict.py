@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from tqdm import tqdm
 
 from pyro_vbd.draws.targets import TargetDraws, is_of_classes
-from pyro_vbd.inputs import is_packed, is_several
+from pyro_vbd.inputs import is_packed, is_several, lengths
 from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import brought, common_device
 
@@ -48,7 +48,7 @@ class _Classes:
     """Running sums for a Categorical or a Bernoulli.
 
     Args:
-        first: the distribution under one draw, whose shape those of several have behind them.
+        first: the distribution under one draw; that of K draws has the same shape, with K in front.
     """
 
     def __init__(self, first: Any) -> None:
@@ -72,7 +72,7 @@ class _Values:
     """Running moments (of Chan, Golub and LeVeque) for any distribution with a mean and a variance.
 
     Args:
-        first: the distribution under one draw, whose shape those of several have behind them.
+        first: the distribution under one draw; that of K draws has the same shape, with K in front.
     """
 
     def __init__(self, first: Any) -> None:
@@ -124,7 +124,7 @@ def predict(
         guide: its posterior.
         x: inputs, a tensor of shape ``(N, ...)`` or a packed sequence, or a tuple or dict of them as the model takes; or a
             DataLoader (or a list of batches), of whose batches the first part is the input. Each batch is moved to the
-            device of model and guide; packed sequences are one.
+            device of model and guide. Packed sequences are run as one batch.
         num_samples: S >= 1.
         batch_size: data, times draws, in one run of the model.
         site: name of the targets' site, where the model draws several.
@@ -144,7 +144,8 @@ def predict(
     draws = TargetDraws(model, guide, site, batch_size)
     device = common_device(model, guide)
     with in_mode(model, False), in_mode(guide, False):
-        for batch in tqdm(_batches(x, batch_size), total=_count(x, batch_size), disable=not progress, desc="predict"):
+        for batch in tqdm(_batches(x, batch_size), disable=not progress, desc="predict"):
+            batch = batch[0] if is_several(batch) else batch
             sums: _Classes | _Values | None = None
             for count, fn in draws(brought(batch, device), num_samples):
                 if sums is None:
@@ -163,30 +164,16 @@ def _holds_packed(x: Any) -> bool:
     return isinstance(x, tuple | Mapping) and any(map(is_packed, tree_leaves(x, is_leaf=is_packed)))
 
 
-def _lengths(x: Any) -> set[int]:
-    return {len(leaf) if leaf.dim() else 0 for leaf in tree_leaves(x) if isinstance(leaf, Tensor)}
-
-
-def _count(x: Any, batch_size: int) -> int | None:
-    """How many batches there are, where that can be told beforehand."""
+def _batches(x: Any, batch_size: int) -> Iterable[Any]:
+    """Batches of which the first part is the input: views of the inputs, or what a DataLoader gives."""
     if _holds_packed(x):
-        return 1
+        return [(x,)]
     if isinstance(x, Tensor | tuple | Mapping):
-        return -(-max(_lengths(x), default=0) // batch_size)
-    return len(x) if isinstance(x, Sized) else None
-
-
-def _batches(x: Any, batch_size: int) -> Iterator[Any]:
-    if _holds_packed(x):
-        yield x
-    elif isinstance(x, Tensor | tuple | Mapping):
-        sizes = _lengths(x)
+        sizes = lengths(x)
         if len(sizes) != 1:
             raise ValueError(f"the inputs hold tensors of lengths {sorted(sizes)}: use one length, the number of data")
-        for start in range(0, sizes.pop(), batch_size):
-            yield tree_map(lambda leaf: leaf[start : start + batch_size], x)  # noqa: B023  (used at once)
-    elif isinstance(x, Iterable):
-        for batch in x:
-            yield batch[0] if is_several(batch) else batch
-    else:
+        starts = range(0, sizes.pop(), batch_size)
+        return [(tree_map(lambda leaf, start=start: leaf[start : start + batch_size], x),) for start in starts]
+    if not isinstance(x, Iterable):
         raise ValueError(f"x is a {type(x).__name__}: pass a tensor, a tuple or dict of tensors, or a DataLoader")
+    return x

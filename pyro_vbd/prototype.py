@@ -89,8 +89,8 @@ def run_with(
     """Trace a model with its latents at ``values``, and at typical values where none is given.
 
     It runs with gradients (in inference mode too), without validation, and unseen by the handlers around it. Where
-    ``leaves`` is a dict, each latent is a leaf of the autograd graph and is put into it. The arguments may be
-    ``held_out`` data: then what they hold is checked as in training, but not how many they are.
+    ``leaves`` is a dict, each latent is a leaf of the autograd graph and is put into it. Where the arguments are
+    ``held_out`` data, their values are checked as in training, but not their number.
     """
     with (
         poutine.block(),

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.noise.gate import Gate
-from pyro_vbd.posterior.mean_field import MeanFieldNormal
 from pyro_vbd.site_patterns import first_match, idle
 from pyro_vbd.supervised import SupervisedModel
 
-__all__ = ["gate_sites", "masks", "network_of", "point_network", "relevance", "signal_to_noise", "sparsity"]
+__all__ = ["check_masks", "gate_sites", "masks", "network_of", "point_network", "relevance", "signal_to_noise", "sparsity"]
 
 # What of a weight shares one relevance: the dimensions that are summed over.
 _SHARED: Mapping[str, Callable[[int], tuple[int, ...]]] = MappingProxyType(
@@ -87,9 +86,9 @@ def masks(
 
     Args:
         guide: a posterior.
-        threshold: of weights; or a dict of patterns of site names to thresholds, where the first that matches counts
-            and 3 (of gates ``gate_threshold``) is the rest.
-        gate_threshold: of :class:`~pyro_vbd.noise.Gate` weights.
+        threshold: for weights; or a dict from patterns of site names to thresholds: the first pattern that matches a site
+            counts, and a site without one has 3 (a gate, ``gate_threshold``).
+        gate_threshold: for the weights of :class:`~pyro_vbd.noise.Gate`.
         per: whether weights go one by one, or a ``"unit"`` or an ``"input"`` at a time; see :func:`relevance`.
 
     Raises:
@@ -152,7 +151,7 @@ def point_network(
     means = guide.median()
     if kept is None:
         kept = masks(guide, threshold, gate_threshold) if threshold is not None else {}
-    _check_masks(kept, {site: means[site] for site in weights})
+    check_masks(kept, {site: means[site] for site in weights})
     for name in network.priors:
         site = network.site(name)
         parameter = net.get_parameter(name)
@@ -196,7 +195,7 @@ def _log_alpha(guide: Any) -> dict[str, Tensor]:
 def _moments(guide: VBDGuide) -> dict[str, tuple[Tensor, Tensor]]:
     """Variances and squared means, by weight site."""
     weights = {site: guide._learned[site].distribution() for site in _log_alpha(guide)}
-    return {site: (q.variance, q.loc.square()) for site, q in weights.items() if isinstance(q, MeanFieldNormal)}
+    return {site: (q.variance, q.loc.square()) for site, q in weights.items()}
 
 
 def _number(setting: str, threshold: Any) -> float:
@@ -212,7 +211,16 @@ def _number(setting: str, threshold: Any) -> float:
     return number
 
 
-def _check_masks(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+def check_masks(kept: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Refuse masks that are not those of some weights.
+
+    Args:
+        kept: masks by site.
+        weights: tensors of the weights' shapes by site.
+
+    Raises:
+        ValueError: for a site that is no weight's, another shape, or a number besides 0 and 1.
+    """
     for site, mask in kept.items():
         if site not in weights:
             raise ValueError(

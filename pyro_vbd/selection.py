@@ -62,9 +62,9 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
     Args:
         net: any module.
         prior: one prior, or a dict of patterns to priors of which the first that matches counts.
-        where: a pattern (or several) of parameter names, or of module names, whose weights are then meant; a module type
-            (or a tuple), whose weights are meant; a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight`
-            for what is not frozen (``requires_grad``).
+        where: a pattern, or several, of names of parameters, or of modules (all their weights); a module type, or a tuple
+            of them (all their weights); a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight` for what is
+            not frozen (``requires_grad``).
 
     Raises:
         TypeError: if ``prior`` is no prior or ``where`` no selection.
@@ -140,29 +140,13 @@ def _predicate(where: Where) -> Predicate:
     if where is None:
         return lambda name, parameter, owner: parameter.requires_grad and is_weight(name, parameter, owner)
     if patterns := _patterns(where):
-        return _by_pattern(patterns)
-    if isinstance(where, type) and issubclass(where, nn.Module):
-        return _by_type((where,))
-    if isinstance(where, tuple) and where and all(isinstance(part, type) and issubclass(part, nn.Module) for part in where):
-        return _by_type(where)  # type: ignore[arg-type]
+        # a full name means whatever stands under it, a wildcard or a module's name the weights that it covers
+        return lambda name, parameter, owner: (
+            name in patterns or (any(_matches(name, pattern) for pattern in patterns) and is_weight(name, parameter, owner))
+        )
+    types = where if isinstance(where, tuple) else (where,)
+    if types and all(isinstance(part, type) and issubclass(part, nn.Module) for part in types):
+        return lambda name, parameter, owner: isinstance(owner, types) and is_weight(name, parameter, owner)  # type: ignore[arg-type]
     if callable(where) and not isinstance(where, type):
         return where
     raise TypeError(f"where={where!r} is no selection: use a pattern, a module type, several of one, or a predicate")
-
-
-def _by_pattern(patterns: tuple[str, ...]) -> Predicate:
-    def chosen(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
-        if any(fnmatchcase(name, pattern) for pattern in patterns):
-            # a wildcard means weights; only a full name means whatever stands under it
-            return name in patterns or is_weight(name, parameter, owner)
-        inside = any(fnmatchcase(name.rpartition(".")[0], pattern) for pattern in patterns)
-        return inside and is_weight(name, parameter, owner)
-
-    return chosen
-
-
-def _by_type(types: tuple[type[nn.Module], ...]) -> Predicate:
-    def chosen(name: str, parameter: nn.Parameter, owner: nn.Module) -> bool:
-        return isinstance(owner, types) and is_weight(name, parameter, owner)
-
-    return chosen

@@ -23,10 +23,10 @@ __all__ = ["site_kls"]
 def site_kls(model_trace: poutine.Trace, guide_trace: poutine.Trace, hyperprior_constant: bool) -> dict[str, Tensor]:
     """KL(q || p) of every latent, summed over its elements, by site. A site that contributes nothing is left out.
 
-    A delta contributes minus the prior's log density at its point, an exact posterior of a scale what its bound has beyond
-    the KL of the weights (:attr:`~pyro_vbd.posterior.exact_scale.ExactScale.remainder`). Under a uniform prior a
-    delta's is the constant log(b - a), counted only if ``hyperprior_constant``. A latent of the guide alone (auxiliary)
-    contributes its log density.
+    A delta contributes minus the prior's log density at its point; under a uniform prior that is the constant log(b - a),
+    which is counted only if ``hyperprior_constant``. The exact posterior of a scale contributes what its bound has beyond
+    the KL of the weights (:attr:`~pyro_vbd.posterior.exact_scale.ExactScale.remainder`). An auxiliary latent, which is in
+    the guide alone, contributes its log density.
 
     Raises:
         ValueError: where a handler scales or masks a site in the model or in the guide alone.

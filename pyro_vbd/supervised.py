@@ -147,8 +147,8 @@ class Classifier(SupervisedModel):
         where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
         multilabel: whether each output is a yes or no of its own.
         ignore_index: the target that counts for nothing (padding).
-        likelihood: instead of all this, any function from outputs (tensors in a tuple or dict, where the network returns
-            one) to a Pyro distribution of batch shape ``(B,)``; a module's parameters are trained.
+        likelihood: in place of all this, a function of what the network returns (a tensor, or a tuple or dict of them) to
+            a Pyro distribution of batch shape ``(B,)``; if it is a module, its parameters are trained.
 
     Raises:
         ValueError: if ``num_data`` is no positive integer, or nothing is selected; when called, for targets of a wrong
@@ -198,8 +198,8 @@ class Regressor(SupervisedModel):
         where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
         noise: where the standard deviation s starts, in the units of y.
         learn_noise: whether s is learned.
-        likelihood: instead of the Gaussian, and of s, any function from outputs (tensors in a tuple or dict, where the
-            network returns one) to a Pyro distribution of batch shape ``(B,)``; a module's parameters are trained.
+        likelihood: in place of the Gaussian and its s, a function of what the network returns (a tensor, or a tuple or dict
+            of them) to a Pyro distribution of batch shape ``(B,)``; if it is a module, its parameters are trained.
 
     Raises:
         ValueError: if ``num_data`` is no positive integer, ``noise`` not positive, or nothing is selected; when called,

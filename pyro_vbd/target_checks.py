@@ -52,7 +52,7 @@ def check_size(batch: int, num_data: int | None) -> None:
 
 
 def check_data_dimension(x: Any, count: int) -> None:
-    """Refuse a vector for which the network has outputs of another length: one datum, whose outputs would pass for data.
+    """Refuse a vector whose outputs are of another length: it is one datum, and its outputs would pass for data.
 
     Raises:
         ValueError: for such.

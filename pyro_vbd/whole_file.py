@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the checksum by which a changed one is known."""
+"""Files written whole or not at all, and known by a checksum if they have changed since."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["checksum", "whole_file"]
+__all__ = ["checksum", "read_checked", "whole_file", "write_checked"]
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def whole_file(path: str | os.PathLike[str], previous: Path | None = None) -> It
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
-    temporary.touch(exist_ok=False)  # for those to read who may read new files here: tempfile's are for nobody else
+    temporary.touch(exist_ok=False)  # readable as new files here are: tempfile's would be private
     try:
         yield temporary
         _to_disk(temporary)
@@ -61,6 +61,35 @@ def _name_also(path: Path, other: Path) -> None:
         os.replace(second, other)
     finally:
         second.unlink(missing_ok=True)  # renaming to what is the same file already does nothing
+
+
+def write_checked(path: str | os.PathLike[str], mark: bytes, payload: bytes, previous: Path | None = None) -> None:
+    """Write a mark of the file's kind, the checksum of the payload, and the payload; see :func:`whole_file`."""
+    with whole_file(path, previous) as temporary:
+        temporary.write_bytes(mark + checksum(payload) + payload)
+
+
+def read_checked(path: str | os.PathLike[str], marks: tuple[bytes, ...], kind: str, mend: str) -> bytes:
+    """The payload of a file of :func:`write_checked`.
+
+    Args:
+        path: the file.
+        marks: those that it may have, all of one length.
+        kind: what such a file is, for messages.
+        mend: what to do about one that is not, for messages.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it has another mark, or was cut short or changed.
+    """
+    content = Path(path).read_bytes()
+    if not content.startswith(marks):
+        raise ValueError(f"{path} is no {kind} of this version of pyro_vbd; {mend}")
+    start = len(marks[0])
+    found, payload = content[start : start + 65], content[start + 65 :]
+    if checksum(payload) != found:
+        raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum; {mend}")
+    return payload
 
 
 def checksum(payload: bytes) -> bytes:

@@ -107,7 +107,7 @@ MUTATIONS = [
              "training/test_processes.py averages"),
     Mutation("a KL ramp that begins at once", "training/schedules.py",
              "(epoch - start) / (end - start) if epoch > start else 0.0", "epoch / end", "training/test_schedules.py"),
-    Mutation("a changed checkpoint is read", "training/checkpoint.py",
+    Mutation("a changed checkpoint is read", "whole_file.py",
              "if checksum(payload) != found:", "if False:", "training/test_checkpoint.py test_damage.py"),
     Mutation("files are written in place", "whole_file.py",
              "temporary = _beside(path)", "temporary = path", "test_whole_file.py"),

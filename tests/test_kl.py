@@ -274,20 +274,20 @@ def test_multiplicative_kl_is_finite_at_a_mean_of_zero():
 def test_excess_is_the_kl_above_its_minimum():
     second_moment, variance = torch.rand(100) * 3 + 1e-3, torch.rand(100) * 3 + 1e-3
     expected = 0.5 * (second_moment / variance - 1 - torch.log(second_moment / variance))
-    assert_close(excess(second_moment, variance), expected, **EXACT)
-    assert (excess(second_moment, variance) >= 0).all()
+    assert_close(excess(second_moment / variance), expected, **EXACT)
+    assert (excess(second_moment / variance) >= 0).all()
 
 
 def test_excess_and_its_gradient_are_exactly_zero_at_the_optimum():
     second_moment = torch.logspace(-30, 30, 61, requires_grad=True)
-    above = excess(second_moment, second_moment.detach())
+    above = excess(second_moment / second_moment.detach())
     (gradient,) = torch.autograd.grad(above.sum(), second_moment)
     assert (above == 0).all()
     assert (gradient == 0).all()
 
 
 def test_excess_is_finite_at_a_second_moment_of_zero():
-    assert excess(torch.zeros(()), torch.ones(())).isfinite()
+    assert excess(torch.zeros(())).isfinite()
 
 
 def test_kls_of_other_distributions_are_left_alone():

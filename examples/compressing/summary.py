@@ -14,7 +14,7 @@ import pyro_vbd as vbd
 from compressing.stages import Data, error
 from pyro_vbd.compression import latencies
 from pyro_vbd.compression.latency import Latency, milliseconds
-from pyro_vbd.compression.report import multiply_adds
+from pyro_vbd.compression.multiply_adds import multiply_adds
 
 __all__ = ["Row", "row_of", "table"]
 

@@ -17,14 +17,14 @@ aten = torch.ops.aten
 
 
 class Unlike(Exception):
-    """Traces differ in more than tensors and numbers, and where."""
+    """Raised where traces differ in more than tensors and numbers, with the place."""
 
 
 def with_common_graph(traces: Sequence[Trace]) -> list[Trace]:
-    """The traces with the graph of the first, after their own numbers have become constants of theirs.
+    """The traces with the graph of the first for all, in which numbers that differ have become constants of each.
 
     A prior's hyperparameters, factors like N/B, and whatever else is added, multiplied or filled in as a number may
-    differ. The graphs given are changed.
+    differ. The graphs given are changed in place.
 
     Raises:
         Unlike: where the graphs differ in anything else, or tensors in shape or dtype.

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from pyro.infer.elbo import ELBOModule
-from pyro.infer.util import is_validation_enabled
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.optim import Optimizer
@@ -62,12 +61,11 @@ def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], obj
     holds has changed. ``elbo.kl_weight`` may be assigned between steps, parameters and hyperparameter tensors changed in
     place.
 
-    A call runs as it does without this function where the graph would not be right: with one warning, where the model is
-    found not to be static (it asks for the value of a tensor, makes a tensor whose shape depends on values, draws from
-    Python's or NumPy's random state, counts its calls, or gives another graph at other data and parameters), for inputs
-    that require a gradient, and under autocast; silently, inside a handler of Pyro, under ``torch.no_grad()``, and for
-    inputs of further shapes once there are ``max_graphs``. What a model reads from elsewhere, a number in the closure of a
-    function or in a prior say, must not change.
+    Where the graph would not be right, a call runs eagerly. It does so with one warning where the model is not static (it
+    asks for the value of a tensor, makes a tensor whose shape depends on values, draws from Python's or NumPy's random
+    state, counts its calls, or gives another graph at other data and parameters), for inputs that require a gradient, and
+    under autocast; and silently inside a handler of Pyro, under ``torch.no_grad()``, and for inputs of further shapes once
+    there are ``max_graphs``. Numbers that a model reads from elsewhere (a closure, a prior) must not change.
 
     Args:
         loss: ``VBD_ELBO()(model, guide)``.
@@ -185,9 +183,8 @@ class CompiledELBO(ELBOModule):
                 self._holdings = Holdings((self.model, self.guide, self.elbo), step.trace.parameters)
             self._steps[key := (*input_key(leaves, structure), *self._holdings.key())] = step
         step = self._steps[key]
-        if check and is_validation_enabled():
-            for look, number in step.trace.checks:
-                look(inputs[number])
+        if check:
+            step.trace.check_values(inputs)
         return step, inputs
 
     def _trace(self, args: Any, kwargs: Any) -> CompiledStep | None:
@@ -221,7 +218,7 @@ class CompiledELBO(ELBOModule):
 
     @contextmanager
     def _told(self, step: CompiledStep, optimizer: Optimizer | None, inputs: list[Tensor]) -> Iterator[None]:
-        """Tell those who wait that a program is being made, where it is."""
+        """Report that a program is being compiled, if this step has none yet."""
         if step.is_ready(optimizer):
             yield
             return

@@ -43,7 +43,7 @@ class CompiledStep:
         self._updates: dict[Any, tuple[AdamUpdate, Program]] = {}
 
     def is_ready(self, optimizer: Optimizer | None) -> bool:
-        """Whether the program that this optimizer (None: that gradients alone) ask for has been made."""
+        """Whether the program for updates by this optimizer (None: for gradients alone) has been compiled."""
         if optimizer is not None and is_plain_adam(optimizer, self._healthy.device):
             return adam_key(optimizer) in self._updates
         return self._gradients is not None

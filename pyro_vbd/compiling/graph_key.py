@@ -52,7 +52,9 @@ class Holdings:
 
 def flat_inputs(args: Any, kwargs: Any) -> tuple[Sequence[Any], Any]:
     """The leaves of a model's inputs, and their structure."""
-    return tree_flatten((args, kwargs)) if kwargs or not _are_tensors(args) else (args, len(args))
+    if not kwargs and all(isinstance(value, Tensor) for value in args):
+        return args, len(args)  # the usual case, without the time that tree_flatten takes
+    return tree_flatten((args, kwargs))
 
 
 def input_key(leaves: Sequence[Any], structure: Any) -> tuple[Any, ...]:
@@ -89,7 +91,3 @@ def _stated(parameters: Sequence[Tensor]) -> list[tuple[_ParamStore, str, Tensor
     """Those of ``parameters`` that a ``pyro.param`` statement has made."""
     ours = {id(parameter) for parameter in parameters}
     return [(_ParamStore(), name, leaf) for name, leaf in pyro.get_param_store().named_parameters() if id(leaf) in ours]
-
-
-def _are_tensors(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, Tensor) for value in values)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -25,7 +26,7 @@ __all__ = ["NotStatic", "Trace", "trace_step", "trainable_leaves", "undisturbed"
 
 
 class NotStatic(Exception):
-    """A model cannot be traced, and why."""
+    """Raised where a model cannot be traced, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,23 @@ class Trace:
     #: Tensors that the model holds and nobody trains: hyperparameters, frozen weights, data in a closure.
     constants: list[Tensor]
     sites: tuple[str, ...]
-    #: What to look at in the inputs before the graph runs: a check, and the number of the input.
+    #: Checks of values, which cannot be part of a graph, each with the number of the input that it is of.
     checks: list[tuple[Callable[[Tensor], None], int]]
 
     @property
     def tensors(self) -> list[Tensor]:
         """What the graph takes after the inputs and the KL weight."""
         return [*self.parameters, *self.buffers, *self.constants]
+
+    def check_values(self, inputs: Sequence[Tensor]) -> None:
+        """Refuse inputs whose values the model would refuse, while Pyro's validation is on.
+
+        Raises:
+            ValueError: what the model's own check raises.
+        """
+        if is_validation_enabled():
+            for check, number in self.checks:
+                check(inputs[number])
 
 
 def trace_step(
@@ -203,8 +214,8 @@ def _lift(graph: fx.GraphModule, parameters: Sequence[Tensor], buffers: set[int]
         tensors.setdefault(id(tensor), tensor)
         nodes.setdefault(id(tensor), []).append(node)
     trained = len(parameters)
-    rest = [key for key in list(nodes)[trained:]]
-    order = [*list(nodes)[:trained], *(k for k in rest if k in buffers), *(k for k in rest if k not in buffers)]
+    rest = sorted(list(nodes)[trained:], key=lambda key: key not in buffers)
+    order = [*list(nodes)[:trained], *rest]
     last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1]
     for number, key in enumerate(order):
         with graph.graph.inserting_after(last):

@@ -9,7 +9,7 @@ from pyro_vbd.noise.gate import Gate
 
 __all__ = ["absorb_gates"]
 
-# what a factor may pass; if it is not negative; on channels; and both: max(w x) is w max(x) for w > 0 alone
+# Modules f with f(w x) = w f(x): for any w; for w >= 0; for any w on channels; for w >= 0 on channels.
 _ANY = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _POSITIVE = (nn.ReLU, nn.LeakyReLU)
 _MEANS = (

@@ -86,7 +86,7 @@ def apply(node: fx.Node, module: Any, constant: Tensor) -> Tensor:
     F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout,
 )  # fmt: skip
 class DropoutStep(Channelwise):
-    """Dropout, which is nothing in evaluation mode; written without regard to the mode it leaves nothing constant."""
+    """Dropout, which does nothing in evaluation mode; a call that drops in every mode leaves nothing constant."""
 
     def constant(self, axis: Axis) -> Tensor:
         args = self.node.args
@@ -102,7 +102,7 @@ class DropoutStep(Channelwise):
     nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d, F.interpolate,
 )  # fmt: skip
 class PoolingStep(Channelwise):
-    """A maximum or mean over places, or between them: of a constant it is that, unless a mean counts other zeros."""
+    """Pooling or resizing of places: a constant stays what it is, unless a mean counts the zeros of padding too."""
 
     def forward(self) -> Axis | None:
         axis = self.inputs[0].axis

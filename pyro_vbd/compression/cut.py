@@ -10,16 +10,16 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pyro_vbd.compression import channelwise, heads, joining, layers, norms, reshaping  # noqa: F401  (their entries)
 from pyro_vbd.compression.absorb_gates import absorb_gates
-from pyro_vbd.compression.operation import Barrier, Layer, Operation, find_operation
+from pyro_vbd.compression.analysis import analyse
+from pyro_vbd.compression.joining import ElementwiseStep
+from pyro_vbd.compression.operation import Barrier, Layer, Operation
 from pyro_vbd.compression.skeleton import with_calls
 from pyro_vbd.compression.tracing import call_network, trace
 from pyro_vbd.compression.units import Axis, Units
@@ -48,20 +48,6 @@ class Cut:
     stayed: dict[str, str]
     #: The largest difference between the outputs of the two on the example inputs, over the largest output.
     difference: float
-
-
-class InputStep(Operation):
-    """An input of the network: nothing of it can go."""
-
-    def forward(self) -> Axis | None:
-        if len(self.shape) < 2:
-            return None
-        units = self.units.new(self.shape[1])
-        self.units.pin(units)
-        return Axis(1, units, torch.full((len(units),), torch.nan, dtype=torch.float64))
-
-    def backward(self) -> list[Tensor | None]:
-        return []
 
 
 @torch.no_grad()
@@ -111,7 +97,7 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
     with in_mode(new, False):
         traced = trace(new, inputs, keep)
         absorb_gates(traced)
-        steps, units = _analyse(traced, keep)
+        steps, units = analyse(traced, keep)
         kept_units = _find_kept(steps, units, allow_dead)
         _replace(new, steps, kept_units)
         edits = _edits(steps, kept_units)
@@ -123,81 +109,29 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
             f"the cut network's outputs differ by {difference:.2g} of the largest: name the module that changes its "
             "input in place, or what else is unusual, in keep="
         )
-    layers_ = {step.name: step for step in steps if isinstance(step, Layer) and step.axis is not None}
+    layers = {step.name: step for step in steps if isinstance(step, Layer) and step.axis is not None}
     return Cut(
         small if original is net else small[0],  # type: ignore[index]
-        {name: (len(s.needed), int(_kept(s, kept_units).sum())) for name, s in layers_.items()},
-        {name: reason for name, s in layers_.items() if (reason := _why_stayed(s, steps, kept_units))},
+        {name: (len(s.needed), int(_kept(s, kept_units).sum())) for name, s in layers.items()},
+        {name: reason for name, s in layers.items() if (reason := _why_stayed(s, steps, kept_units))},
         difference,
     )
 
 
-def _analyse(traced: fx.GraphModule, keep: Sequence[str]) -> tuple[list[Operation], Units]:
-    """The steps in order, each knowing its units, its constants and what of it is needed."""
-    units = Units()
-    found: dict[fx.Node, Operation] = {}
-    shared = _shared_modules(traced)
-    for node in traced.graph.nodes:
-        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(node.meta["value"])):
-            continue
-        module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-        inputs = [found[source] for source in node.all_input_nodes if source in found]
-        if node.op == "placeholder":
-            kind: type[Operation] = InputStep
-        elif node.op in ("get_attr", "output") or module in shared or _is_kept(node, keep):
-            kind = Barrier
-        elif any(not isinstance(source.node.meta["value"], Tensor) for source in inputs):
-            kind = Barrier  # takes a part of a tuple
-        else:
-            kind = find_operation(node, module)
-        step = kind(node, module, inputs, units)
-        step.axis = step.forward() if isinstance(node.meta["value"], Tensor) else None
-        step.needed = torch.zeros(0 if step.axis is None else len(step.axis.units), dtype=torch.bool)
-        found[node] = step
-    steps = list(found.values())
-    for step in reversed(steps):
-        for source, reads in zip(step.inputs, step.backward(), strict=True):
-            if source.axis is not None:
-                source.needed |= torch.ones_like(source.needed) if reads is None else reads.to(source.needed.device)
-    return steps, units
-
-
-def _shared_modules(traced: fx.GraphModule) -> set[nn.Module]:
-    """Modules with parameters that run more than once or share a parameter: they are left whole."""
-    calls: dict[nn.Module, int] = {}
-    owners: dict[int, set[nn.Module]] = {}
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            module = traced.get_submodule(str(node.target))
-            calls[module] = calls.get(module, 0) + 1
-            for parameter in module.parameters():
-                owners.setdefault(id(parameter), set()).add(module)
-    tied = {module for modules in owners.values() if len(modules) > 1 for module in modules}
-    return tied | {m for m, count in calls.items() if count > 1 and next(m.parameters(), None) is not None}
-
-
-def _is_kept(node: fx.Node, keep: Sequence[str]) -> bool:
-    return node.op == "call_module" and any(fnmatchcase(str(node.target), pattern) for pattern in keep)
-
-
 def _find_kept(steps: list[Operation], units: Units, allow_dead: bool) -> Tensor:
-    """For each unit, whether it stays."""
+    """For each unit, whether it stays; of a layer that would die whole, one does."""
     needed = [step.axis.units[step.needed] for step in steps if step.axis is not None]
     kept = units.kept(needed)
-    layers_ = [step for step in steps if isinstance(step, Layer) and step.axis is not None]
-    while dead := [step for step in layers_ if not _kept(step, kept).any()]:
-        if not allow_dead:
-            break
-        needed += [step.axis.units[:1] for step in dead if step.axis is not None]
-        kept = units.kept(needed)
-    constant = [step for step in layers_ if step.axis is not None and not step.axis.varies.any()]
+    layers = {step: step.axis for step in steps if isinstance(step, Layer) and step.axis is not None}
+    dead = [step for step, axis in layers.items() if not kept[axis.units].any()]
+    constant = [step for step, axis in layers.items() if not axis.varies.any()]
     if (constant or dead) and not allow_dead:
         culprit = constant[0] if constant else dead[-1]
         raise ValueError(
             f"layer {culprit.name!r} would die whole: none of its {len(culprit.needed)} units both varies and has an effect"
             "; use a higher threshold, or allow_dead=True, which makes a constant of it"
         )
-    return kept
+    return units.kept([*needed, *(layers[step].units[:1] for step in dead)])
 
 
 def _kept(step: Operation, kept_units: Tensor) -> Tensor:
@@ -232,9 +166,8 @@ def _why_stayed(layer: Operation, steps: list[Operation], kept_units: Tensor) ->
     readers = [
         step.name
         for step in steps
-        if not isinstance(step, InputStep)
         for source, reads in zip(step.inputs, step.backward(), strict=True)
-        if source.axis is not None and _reads_any(source.axis, reads, constant) and _is_final(step, source)
+        if source.axis is not None and _reads_any(source.axis, reads, constant) and _holds_back(step)
     ]
     because = ", ".join(dict.fromkeys(readers))
     return f"{len(constant)} of {len(layer.axis.units)} units are constant and stay, for they are read by {because}"
@@ -245,9 +178,9 @@ def _reads_any(axis: Axis, reads: Tensor | None, units: Tensor) -> bool:
     return bool(mask.any()) if reads is None else bool((mask & reads.cpu()).any())
 
 
-def _is_final(step: Operation, source: Operation) -> bool:
-    """Whether a step is what holds a unit back, and does not only pass it on."""
-    return isinstance(step, Layer | Barrier | joining.ElementwiseStep) or step.axis is None
+def _holds_back(step: Operation) -> bool:
+    """Whether a step is why a unit that it reads stays, and does not only pass it on."""
+    return isinstance(step, Layer | Barrier | ElementwiseStep) or step.axis is None
 
 
 @torch.no_grad()

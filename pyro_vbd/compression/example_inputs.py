@@ -11,11 +11,11 @@ from torch.utils._pytree import tree_map
 from pyro_vbd.inputs import length
 from pyro_vbd.network import StochasticNetwork
 
-__all__ = ["data_count", "example_inputs", "resized"]
+__all__ = ["example_inputs", "resized"]
 
 
-def example_inputs(network: StochasticNetwork, batch_size: int = 2) -> Any:
-    """Random inputs of the shapes that the network has run on: a tensor, or a tuple or dict of them. Integers are 0.
+def example_inputs(network: StochasticNetwork) -> Any:
+    """Two random data of the shapes that the network has run on: a tensor, or a tuple or dict of them. Integers are 0.
 
     Raises:
         ValueError: if it has not run yet.
@@ -36,16 +36,16 @@ def example_inputs(network: StochasticNetwork, batch_size: int = 2) -> Any:
         return torch.randn(value.shape, generator=generator, dtype=value.dtype, device="cpu").to(device)
 
     seen = kwargs or args
-    found = tree_map(like, resized(seen, min(batch_size, data_count(seen))))
+    found = tree_map(like, resized(seen, min(2, length(seen) or 0)))
     return found[0] if isinstance(found, tuple) and len(found) == 1 else found
 
 
 def resized(inputs: Any, size: int) -> Any:
     """The inputs with their data repeated, or left out, to a batch of another size.
 
-    Tensors of another length than :func:`data_count` (a mask over places, say) stay as they are.
+    Tensors of another length than the first (a mask over places, say) stay as they are.
     """
-    count = data_count(inputs)
+    count = length(inputs)
 
     def fit(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.dim() or len(leaf) != count:
@@ -53,8 +53,3 @@ def resized(inputs: Any, size: int) -> Any:
         return leaf[torch.arange(size, device=leaf.device) % count]
 
     return tree_map(fit, inputs)
-
-
-def data_count(inputs: Any) -> int:
-    """How many data there are; 0 where that cannot be told."""
-    return length(inputs) or 0

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pyro_vbd.compression.example_inputs import data_count
 from pyro_vbd.compression.skeleton import describe, rebuild
 from pyro_vbd.compression.tracing import call_network
-from pyro_vbd.inputs import arguments
+from pyro_vbd.inputs import arguments, length
 from pyro_vbd.modes import in_mode
 from pyro_vbd.whole_file import whole_file
 
@@ -88,7 +89,7 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
         _need(package)
     runtime = _need("onnxruntime")
     args, kwargs = arguments(inputs)
-    if (count := data_count(inputs)) < 2:
+    if (count := length(inputs) or 0) < 2:
         raise ValueError(
             f"the example inputs hold {count} data: pass two or more, since the file is for batches of any size"
         )
@@ -112,19 +113,17 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
     return Path(path).stat().st_size
 
 
-class _quiet:
-    """The exporter's own deprecation warnings and progress notes are none of the user's business."""
-
-    def __enter__(self) -> None:
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
-        self._level = logging.getLogger("torch.onnx").level
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-
-    def __exit__(self, *error: Any) -> None:
-        logging.getLogger("torch.onnx").setLevel(self._level)
-        self._warnings.__exit__(*error)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's own deprecation warnings and progress notes from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _need(module: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from pyro_vbd.compression.operation import Barrier, Operation, register_operation
 from pyro_vbd.noise.attention import HeadwiseAttention
@@ -61,11 +61,13 @@ class HeadsStep(Barrier):
         return new.train(self.module.training)
 
     def _headwise(self) -> HeadwiseAttention | None:
+        """The module with heads that can go one by one; None where it has to stay as it is."""
         if isinstance(self.module, HeadwiseAttention):
             return self.module
         users = self.node.users
-        reads_weights = any(user.target is not None and user.args[1:] != (0,) for user in users) or not users
-        unfit = self.module.in_proj_weight is None or self.module.bias_k is not None or self.module.add_zero_attn
-        if reads_weights or unfit or not self.module.batch_first or not isinstance(self.node, fx.Node):
+        if not users or any(user.args[1:] != (0,) for user in users):  # the attention weights may be read
             return None
-        return HeadwiseAttention.from_torch(self.module, gated=False)
+        try:
+            return HeadwiseAttention.from_torch(self.module, gated=False)
+        except TypeError:
+            return None

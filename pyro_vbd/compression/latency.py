@@ -32,7 +32,7 @@ class Latency:
     before: float
     #: Seconds of the second.
     after: float
-    #: Median over turns of the quotient before/after of neighbours in time: what a noisy machine disturbs least.
+    #: Median over turns of before/after, each pair measured back to back: what a noisy machine disturbs least.
     speedup: float
     #: How many there were.
     turns: int

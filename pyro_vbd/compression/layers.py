@@ -47,7 +47,9 @@ class MatrixLayer(Layer):
     def forward(self) -> Axis | None:
         weight = self.matrix()
         groups, rows, columns = weight.shape[:3]
-        self._source = self.input_axis(0, self.dim)
+        source = self.inputs[0]
+        fits = source.axis is not None and source.axis.dim == self.dim % len(source.shape)
+        self._source = source.axis if fits else None
         constant = torch.full((groups * columns,), torch.nan, dtype=torch.float64, device=weight.device)
         if self._source is not None:
             constant = self._source.constant.to(weight.device)
@@ -141,7 +143,7 @@ class LinearStep(MatrixLayer):
 
 @register_operation(nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class ConvolutionStep(MatrixLayer):
-    """A convolution; its units are filters. Zeros that pad the input keep a constant from being folded: it ends there."""
+    """A convolution; its units are filters. A constant in front of padding is not folded: it ends where the zeros begin."""
 
     dim = 1
 
@@ -167,7 +169,7 @@ class ConvolutionStep(MatrixLayer):
 
 @register_operation(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 class TransposedStep(MatrixLayer):
-    """A transposed convolution. A constant input makes a pattern, and only zeros can be folded."""
+    """A transposed convolution. A constant input makes a pattern at the output, so only zeros are folded."""
 
     dim = 1
 

@@ -69,15 +69,6 @@ class Operation(ABC):
         shape: torch.Size = self.node.meta["value"].shape
         return shape
 
-    def shape_of(self, position: int) -> torch.Size:
-        """Of one of the inputs."""
-        return self.inputs[position].shape
-
-    def input_axis(self, position: int, dim: int) -> Axis | None:
-        """The units of an input, if they stand in dimension ``dim`` of it."""
-        axis = self.inputs[position].axis
-        return axis if axis is not None and axis.dim == dim % len(self.shape_of(position)) else None
-
 
 class Layer(Operation):
     """A step with units of its own. Abstract."""

@@ -21,7 +21,7 @@ __all__ = ["MeanStep", "MovingStep"]
     "swapaxes", "movedim", "squeeze", "unsqueeze", "expand", "select", "narrow",
 )  # fmt: skip
 class MovingStep(Operation):
-    """Where each unit is found afterwards is seen by moving its number in place of its values."""
+    """A step that moves numbers. Where each unit goes is seen by moving the units' numbers in place of their values."""
 
     def forward(self) -> Axis | None:
         axis = self.inputs[0].axis if len(self.inputs) == 1 else None
@@ -36,7 +36,8 @@ class MovingStep(Operation):
             if lines.size(1) and bool((lines == lines[:, :1]).all()):
                 source = lines[:, 0]
                 counts = source.bincount(minlength=len(axis.units))
-                if bool((counts == counts[0]).all()):  # a part would be named by its place, which changes
+                # a slice of the units is written into the code as places, which a cut would change
+                if bool((counts == counts[0]).all()):
                     self._source = source
                     return Axis(dim, axis.units[source], axis.constant[source])
         return None

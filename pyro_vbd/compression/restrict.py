@@ -9,6 +9,7 @@ from torch import Tensor
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.posterior.masked import MaskedPosterior
 from pyro_vbd.posterior.site_posteriors import GaussianPosterior, submodule_name
+from pyro_vbd.relevance import check_masks
 
 __all__ = ["restrict"]
 
@@ -16,8 +17,8 @@ __all__ = ["restrict"]
 def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
     """Freeze a guide at 0 outside masks, for further training by :func:`~pyro_vbd.fit`. It is changed in place.
 
-    Removed weights have mean 0, no noise and no gradient, and :func:`~pyro_vbd.masks` goes on removing them. An alpha that
-    is shared or fixed is that of the kept ones. Under a prior whose scale is shared they count as zeros of their group.
+    Removed weights have mean 0, no noise and no gradient, and :func:`~pyro_vbd.masks` goes on removing them. A shared or
+    fixed alpha holds for the kept weights alone. Under a prior whose scale is shared, removed weights count as zeros.
     The masks are part of the guide's ``state_dict``: a new guide that loads it is restricted too, and a restricted one
     refuses a state without them.
 
@@ -29,26 +30,16 @@ def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: if a mask is of another network, holds other numbers than 0 and 1, or keeps nothing of a site.
     """
-    chosen = {}
+    posteriors = {s: q for s, q in guide._learned.items() if isinstance(q, GaussianPosterior | MaskedPosterior)}
+    check_masks(masks, {site: posterior.loc for site, posterior in posteriors.items()})
     for site, mask in masks.items():
-        key = submodule_name(site)
-        posterior = guide.posteriors[key] if key in guide.posteriors else None
-        if not isinstance(posterior, GaussianPosterior | MaskedPosterior):
-            raise ValueError(f"there is a mask for {site!r}, which is no weight of {guide.name}: it is of another network")
-        if mask.shape != posterior.loc.shape:
-            raise ValueError(
-                f"the mask of {site!r} has shape {tuple(mask.shape)}, the weight {tuple(posterior.loc.shape)}: it is of "
-                "another network"
-            )
-        if not bool(((mask == 0) | (mask == 1)).all()):
-            raise ValueError(f"the mask of {site!r} holds other numbers than 0 and 1: pass 1 where a weight stays, else 0")
-        if not bool((mask != 0).any()):
+        if not bool(mask.any()):
             raise ValueError(
                 f"the mask of {site!r} keeps nothing, and nothing of it could be trained: use a higher threshold"
             )
-        chosen[key] = posterior, mask
-    for key, (posterior, mask) in chosen.items():
+    for site, mask in masks.items():
+        posterior = posteriors[site]
         if isinstance(posterior, MaskedPosterior):
             posterior.mask.copy_((mask != 0) & (posterior.mask != 0))
         else:
-            guide.posteriors[key] = MaskedPosterior(posterior, (mask != 0).to(posterior.loc))
+            guide.posteriors[submodule_name(site)] = MaskedPosterior(posterior, (mask != 0).to(posterior.loc))

@@ -71,11 +71,9 @@ def build(description: Mapping[str, Any]) -> nn.Module:
 @torch.no_grad()
 def sliced(module: nn.Module, channels: Tensor, argument: str, **others: Any) -> nn.Module:
     """The module for some of its channels: parameters and buffers of that length are cut to them."""
-    reference = next((value for value in module.state_dict().values()), torch.empty(0))
+    reference = next((value for value in module.state_dict().values() if value.is_floating_point()), torch.empty(0))
     channels = channels.to(reference.device)
-    new = build({**sizes(module), argument: int(channels.sum()), **others})
-    floating = next((v for v in module.state_dict().values() if v.is_floating_point()), torch.empty(0))
-    new.to(device=floating.device, dtype=floating.dtype)
+    new = build({**sizes(module), argument: int(channels.sum()), **others}).to(reference)
     new.load_state_dict({
         name: value[channels] if value.dim() == 1 and len(value) == len(channels) else value
         for name, value in module.state_dict().items()

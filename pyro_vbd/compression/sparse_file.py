@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.skeleton import describe, rebuild
-from pyro_vbd.whole_file import checksum, whole_file
+from pyro_vbd.whole_file import read_checked, write_checked
 
 __all__ = ["load_sparse", "save_sparse"]
 
-_MAGIC = b"pyro_vbd sparse network 2\n"
 # Version 1 held a shared tensor once for each of its names, and is read by the same code.
-_READABLE = (_MAGIC, b"pyro_vbd sparse network 1\n")
+_MARKS = (b"pyro_vbd sparse network 2\n", b"pyro_vbd sparse network 1\n")
+
+# What reading a file of another network, or a forged one, may run into.
+_MISFITS = (
+    ValueError, RuntimeError, zlib.error, struct.error, ArithmeticError, LookupError, TypeError, AttributeError,
+)  # fmt: skip
 
 
 @torch.no_grad()
@@ -57,8 +61,7 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
         blocks += parts
     header = json.dumps({"description": describe(net), "tensors": entries}).encode()
     payload = zlib.compress(struct.pack("<Q", len(header)) + header + b"".join(blocks), 9)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(_MAGIC + checksum(payload) + payload)
+    write_checked(path, _MARKS[0], payload)
     return Path(path).stat().st_size
 
 
@@ -75,36 +78,21 @@ def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
         FileNotFoundError: if there is none.
         ValueError: if the file is of another kind, cut short or changed, or of another network.
     """
-    content = Path(path).read_bytes()
-    start = len(_MAGIC) + 65
-    if not content.startswith(_READABLE):
-        raise ValueError(f"{path} is no sparse network of this version of pyro_vbd")
-    payload = content[start:]
-    if checksum(payload) != content[len(_MAGIC) : start]:
-        raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum; export it again")
+    payload = read_checked(path, _MARKS, "sparse network", "export it again")
     try:
         header, blocks = _unpacked(payload, net)
         new = rebuild(net, header["description"])
         state = _decode(header["tensors"], blocks, {name: value.shape for name, value in new.state_dict().items()})
         new.load_state_dict(state)
         _share(new, {entry["name"]: entry["same_as"] for entry in header["tensors"] if "same_as" in entry})
-    except (
-        ValueError,
-        RuntimeError,
-        zlib.error,
-        struct.error,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except _MISFITS as error:
         reason = error if isinstance(error, ValueError | RuntimeError) else repr(error)
         raise ValueError(f"{path} is not of this {type(net).__name__}: {reason}") from error
     return new.to(next(net.parameters(), torch.empty(0)).device)
 
 
 def _unpacked(payload: bytes, net: nn.Module) -> tuple[dict[str, Any], bytearray]:
-    """The header and the blocks, if they are no larger than those of the whole network may be."""
+    """The header and the blocks; refused where they claim to hold more than the whole network."""
     most = 2**24 + 2 * sum(value.numel() * value.itemsize for value in net.state_dict().values())
     unpacker = zlib.decompressobj()
     content = unpacker.decompress(payload, most)

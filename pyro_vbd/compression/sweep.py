@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro.distributions as dist
-import pyro.poutine as poutine
 import torch
 from torch import Tensor
 
@@ -112,7 +111,7 @@ def point_error(model: Callable[..., Any], values: dict[str, Tensor], data: Iter
         ValueError: for no data, or more than one observed site.
     """
     total, count = 0.0, 0
-    with in_mode(model, False), poutine.block():
+    with in_mode(model, False):
         for batch in moved(data, model, values):
             observed = list(observed_sites(run_with(values, model, batch, {}, held_out=True)).values())
             if len(observed) != 1:

@@ -179,8 +179,7 @@ class Reciprocal(_Positive):
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         uniform = torch.rand(self._extended_shape(sample_shape), dtype=self.low.dtype, device=self.low.device)
-        value = self.low * (self.high / self.low).pow(uniform)
-        return torch.minimum(torch.maximum(value, self.low), self.high)
+        return (self.low * (self.high / self.low).pow(uniform)).clamp(self.low, self.high)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

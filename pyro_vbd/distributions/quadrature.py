@@ -2,7 +2,7 @@ r"""Integrals over the real line of functions that fall off on both sides, eleme
 
 The trapezoidal rule on the interval outside which the integrand is below e^-45 of its largest value: for an analytic
 integrand its error falls exponentially with the number of nodes (Trefethen and Weideman 2014, *The exponentially convergent
-trapezoidal rule*). The interval is found by zooming in, so peaks of any place and width are met.
+trapezoidal rule*). The interval is found by zooming in on the peak, wherever it is and however narrow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A positive distribution cut off below a floor: what a hyperprior is made where its density has no bound at 0."""
+"""A positive distribution cut off below a floor, for hyperpriors whose density is unbounded at 0."""
 
 from __future__ import annotations
 

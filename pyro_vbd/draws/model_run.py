@@ -18,7 +18,7 @@ __all__ = ["ModelRun"]
 
 @dataclass(frozen=True)
 class ModelRun:
-    """A run of the model on K of the draws and B of the data. Sums over data are no part of it, and no plate's scale."""
+    """A run of the model on K of the draws and B of the data. Likelihoods are those of single data, not scaled by N/B."""
 
     draws: slice
     data: slice

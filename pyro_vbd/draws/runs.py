@@ -12,11 +12,12 @@ import pyro.poutine as poutine
 import torch
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.draws.model_run import ModelRun
 from pyro_vbd.draws.plate import DrawPlate, Traces
+from pyro_vbd.inputs import lengths
 from pyro_vbd.modes import in_mode
 from pyro_vbd.paired_traces import check_pair
 from pyro_vbd.placement import brought, common_device
@@ -222,7 +223,7 @@ def all_data(x: Any, y: Any = None) -> tuple[Any, ...]:
 
 
 def _length(data: Any) -> int:
-    sizes = {len(leaf) if leaf.dim() else 0 for leaf in tree_leaves(data) if isinstance(leaf, Tensor)}
+    sizes = lengths(data)
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             f"the data hold tensors of lengths {sorted(sizes)}: use tensors of one length, the number of data, above 0"

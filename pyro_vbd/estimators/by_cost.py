@@ -14,7 +14,7 @@ __all__ = ["ByCostTensor"]
 
 
 class ByCostTensor(GaussianTensor):
-    """A :class:`~pyro_vbd.estimators.gaussian_tensor.GaussianTensor` of which convolutions read one draw."""
+    """A :class:`~pyro_vbd.estimators.gaussian_tensor.GaussianTensor` that convolutions read as one draw."""
 
 
 ByCostTensor.rules = {function: rule for function, rule in GaussianTensor.rules.items() if function not in CONVOLUTIONS}

@@ -143,7 +143,7 @@ def drawn(value: Any) -> Any:
 
 
 def is_learned(value: Any) -> bool:
-    """Whether it is known to be no data: rows of another weight or of a parameter would share this weight's noise."""
+    """Whether it is a weight or a parameter, and so no data: all its rows have to meet the same draw of this weight."""
     return isinstance(value, GaussianTensor | nn.Parameter) or hasattr(value, "unconstrained")  # of pyro.param
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyro.distributions.distribution import Distribution
 from pyro.poutine.messenger import Messenger
-from torch.distributions import Independent
 
+from pyro_vbd.distributions import base_distribution
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.posterior.mean_field import MeanFieldNormal
 
@@ -16,7 +15,7 @@ __all__ = ["LocalReparam"]
 
 
 class LocalReparam(Messenger):
-    r"""Gives the sites of a guide that are Gaussian in closed form as Gaussian tensors.
+    r"""Turns the Gaussian sites of a guide into Gaussian tensors, which are sampled where they are used.
 
     .. math:: y_{no} \sim N\Big(\sum_k x_{nk} \theta_{ok}, \; \sum_k x_{nk}^2 \sigma_{ok}^2\Big)
 
@@ -46,14 +45,7 @@ class LocalReparam(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or msg["value"] is not None or not self._where(msg["name"]):
             return
-        posterior = gaussian_part(msg["fn"])
-        if posterior is not None:
+        posterior = base_distribution(msg["fn"])
+        if isinstance(posterior, MeanFieldNormal):
             msg["value"] = self._kind(posterior.loc, posterior.variance)
             msg["done"] = True
-
-
-def gaussian_part(fn: Distribution) -> MeanFieldNormal | None:
-    """The elementwise Gaussian behind a site's distribution, or None."""
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn if isinstance(fn, MeanFieldNormal) else None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor, Rule, drawn, is_learned, sample_output
 
-__all__ = ["CONVOLUTIONS"]  # and it is imported for what it gives GaussianTensor
+__all__ = ["CONVOLUTIONS"]  # imported above all for the rules that it gives GaussianTensor
 
 #: torch's functions that meet a weight at many places of one datum, with the dimensions of an input with a batch in front.
 CONVOLUTIONS = {

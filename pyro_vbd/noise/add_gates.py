@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from pyro_vbd.inputs import arguments
 from pyro_vbd.modes import in_mode
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
@@ -107,7 +108,8 @@ def _observed_sizes(net: nn.Module, names: list[str], inputs: Any, dim: int) -> 
     handles = [net.get_submodule(name).register_forward_hook(note(name)) for name in names]
     try:
         with in_mode(net, False):
-            net(**inputs) if isinstance(inputs, Mapping) else net(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+            args, kwargs = arguments(inputs)
+            net(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()

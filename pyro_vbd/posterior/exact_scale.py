@@ -167,7 +167,7 @@ class ExactScale(dist.TorchDistribution):
 
 
 def _unchecked(fn: Any) -> Any:
-    """Without validation, which refuses the density of some of the groups: in place, in a copy that is ours."""
+    """Without validation, which compares values of some groups with the shape of all: in place, on a copy of our own."""
     for part in vars(fn).values():
         if isinstance(part, Distribution):
             _unchecked(part)

@@ -33,7 +33,7 @@ __all__ = ["Hierarchy", "find_hierarchy"]
 _BASE, _STEP = 4096, 1e-4
 _CHECKS = 2
 
-# Under which name a Normal, or one around 0, holds what a factor acts on.
+# Where a Normal and a CentredNormal hold what a factor acts on.
 _SPREAD = ("scale", "variance")
 
 _Scales = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]

@@ -63,10 +63,16 @@ def scale_posterior(label: str, node: Mapping[str, Any], start: Tensor, kind: st
 
 
 def small_random(node: Mapping[str, Any]) -> Tensor:
-    """Random means for a weight without any: Glorot's scale, which does not depend on which dimension is the input."""
+    """Random means for a weight without any: of Glorot's scale, for which it does not matter which dimension is the input.
+
+    Those of a vector of n have the scale 0.1 / sqrt(n).
+    """
     value = node["value"].detach()
-    fans = [value.size(0), value.numel() // value.size(0)] if value.dim() > 1 and value.numel() else [value.numel()]
-    return torch.randn_like(value) * math.sqrt(len(fans) / max(sum(fans), 1)) * (1.0 if len(fans) > 1 else 0.1)
+    if value.dim() > 1 and value.numel():
+        scale = math.sqrt(2.0 / (value.size(0) + value.numel() // value.size(0)))
+    else:
+        scale = 0.1 / math.sqrt(max(value.numel(), 1))
+    return torch.randn_like(value) * scale
 
 
 @torch.no_grad()

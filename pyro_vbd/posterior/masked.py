@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence, register_kl
 from torch.distributions.utils import lazy_property
 
 from pyro_vbd.posterior.mean_field import AdditiveNormal, MeanFieldNormal, MultiplicativeNormal
-from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior
+from pyro_vbd.posterior.site_posteriors import GaussianPosterior, SitePosterior, gaussian_quantile
 
 __all__ = ["MaskedMultiplicativeNormal", "MaskedPosterior", "make_room_for_masks"]
 
@@ -43,7 +43,7 @@ class MaskedMultiplicativeNormal(MultiplicativeNormal):
 
     @lazy_property
     def removed(self) -> AdditiveNormal:
-        """The distribution of a removed weight: for them it is as if alpha were not shared."""
+        """The distribution of the removed weights, which have no part in a shared alpha."""
         return AdditiveNormal(torch.zeros_like(self.loc), torch.full_like(self.loc, _NO_NOISE))
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MaskedMultiplicativeNormal:
@@ -86,13 +86,11 @@ class MaskedPosterior(SitePosterior):
         return AdditiveNormal(loc, self.parameter("log_var").where(kept, _NO_NOISE))
 
     def quantile(self, probability: Tensor) -> Tensor:
-        q = self.distribution()
-        values: Tensor = q.icdf(probability.reshape(probability.shape + (1,) * q.loc.dim()))
-        return values * self.mask
+        return gaussian_quantile(self.distribution(), probability) * self.mask
 
 
 def make_room_for_masks(posteriors: nn.ModuleDict, state_dict: Mapping[str, Any], prefix: str) -> None:
-    """Let posteriors be masked where a state that they are about to load has a mask: no mask is lost in silence, or kept.
+    """Mask those posteriors that have a mask in a state they are about to load: none is lost or kept unnoticed.
 
     Args:
         posteriors: those of a guide; the parameters stay the same objects.

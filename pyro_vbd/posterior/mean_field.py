@@ -19,8 +19,8 @@ D = TypeVar("D", bound="MeanFieldNormal")
 class MeanFieldNormal(dist.Normal):
     r"""A Gaussian :math:`N(\theta, \sigma^2)` that knows its dropout rate :math:`\alpha = \sigma^2/\theta^2`. Abstract.
 
-    A ``Normal`` in every respect; what follows from its parameters is computed once, when it is first asked for. Values are
-    looked at with ``validate_args=True`` alone, since it is made at every step.
+    A ``Normal`` in every respect. Variance, scale and 1/alpha are computed when they are first asked for, and kept. It is
+    made at every step, so parameters and values are validated only with ``validate_args=True``.
     """
 
     loc: Tensor
@@ -65,7 +65,7 @@ class MeanFieldNormal(dist.Normal):
         return torch.addcmul(self.loc.expand(shape), self.scale.expand(shape), noise)
 
     def _lend(self, wider: D) -> D:
-        """Give an expanded distribution what has been computed here, at the size that it has here."""
+        """Compute variance and scale at this size, and give an expanded distribution views of them."""
         for name in ("variance", "scale"):
             setattr(wider, name, getattr(self, name).expand(wider.batch_shape))
         wider._validate_args = self._validate_args

@@ -32,7 +32,7 @@ class DeltaAt:
     def __call__(self, hyperprior: Any, sum_of_squares: Tensor, count: Any, factor: Factor) -> dist.Delta:
         """The delta, elementwise over groups."""
         gamma = self.optimum(hyperprior, sum_of_squares, count)
-        # a number would be written out, one for each gamma
+        # Delta would make a tensor of gamma's size of a number
         return dist.Delta(gamma, gamma.new_zeros(()).expand(gamma.shape), validate_args=False)
 
 

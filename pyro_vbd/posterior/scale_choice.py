@@ -37,10 +37,10 @@ SCALE_POSTERIORS: Mapping[str, _RuleOf] = MappingProxyType({"delta": _delta, "lo
 
 
 def scale_rule_of(scale_posterior: str) -> _RuleOf:
-    """The entry of a word.
+    """What gives the rules for a ``scale_posterior``.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the word is unknown.
     """
     if scale_posterior not in SCALE_POSTERIORS:
         raise ValueError(f"scale_posterior={scale_posterior!r} is unknown: use one of {', '.join(SCALE_POSTERIORS)}")

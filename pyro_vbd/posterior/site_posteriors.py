@@ -24,6 +24,7 @@ __all__ = [
     "PointPosterior",
     "SitePosterior",
     "dropout_rate",
+    "gaussian_quantile",
     "safe_log_var",
     "submodule_name",
 ]
@@ -58,7 +59,7 @@ class SitePosterior(nn.Module, ABC):
 
 
 def submodule_name(site: str) -> str:
-    """Under which name a guide keeps what it has of a site: one for each, like no attribute of a module."""
+    """The name under which a guide keeps the posterior of a site: unique, and never that of an attribute of a module."""
     return "q/" + module_key(site)
 
 
@@ -95,7 +96,7 @@ class GaussianPosterior(SitePosterior):
         return AdditiveNormal(self.parameter("loc"), self.parameter("log_var"))
 
     def quantile(self, probability: Tensor) -> Tensor:
-        return _outer(self.distribution(), probability)
+        return gaussian_quantile(self.distribution(), probability)
 
 
 class _ConstrainedPosterior(SitePosterior):
@@ -106,10 +107,10 @@ class _ConstrainedPosterior(SitePosterior):
         self._bijection = self._moved = biject_to(support)
 
     def bijection(self, like: Tensor) -> Any:
-        """From the whole space into the support, whose bounds are where the parameters are: no module moves them."""
+        """The map from the whole space into the support. Its bounds follow the parameters, since no module moves them."""
         if any(bound.device != like.device or bound.dtype != like.dtype for _, bound in tensors(self._moved)):
             with torch.inference_mode(False):  # bounds that were made in it could never be trained through
-                # from the first ones, which no rounding to half precision has met
+                # from the first bounds: those that were moved may have been rounded to half precision
                 self._moved = map_tensors(self._bijection, lambda bound: bound.to(like))
         return self._moved
 
@@ -141,7 +142,7 @@ class FreePosterior(_ConstrainedPosterior):
             elementwise = elementwise.base_transform
         # the sign is a tensor where a bound is one, and the same for all elements
         falling = elementwise.domain.event_dim == 0 and bool((torch.as_tensor(elementwise.sign) < 0).all())
-        return transform(_outer(self._unconstrained(), 1 - probability if falling else probability))  # type: ignore[no-any-return]
+        return transform(gaussian_quantile(self._unconstrained(), 1 - probability if falling else probability))  # type: ignore[no-any-return]
 
 
 class PointPosterior(_ConstrainedPosterior):
@@ -169,7 +170,8 @@ class PointPosterior(_ConstrainedPosterior):
         return value.expand(probability.shape + value.shape)
 
 
-def _outer(q: MeanFieldNormal, probability: Tensor) -> Tensor:
+def gaussian_quantile(q: MeanFieldNormal, probability: Tensor) -> Tensor:
+    """Every quantile of every element, of shape ``probability.shape + q.batch_shape``."""
     return q.icdf(probability.reshape(probability.shape + (1,) * len(q.batch_shape)))
 
 
@@ -198,7 +200,7 @@ def dropout_rate(alpha: str | float, loc: Tensor, log_var: float) -> tuple[Tenso
         alpha: ``"weight"``: one per weight, in the additive form (then there is no log alpha to start); ``"unit"``: one
             for each index of the weight's first dimension; ``"layer"``: one for all; a number: alpha itself, fixed.
         loc: the initial means.
-        log_var: the initial log variance, whose mean rate a shared alpha starts at.
+        log_var: the initial log variance; a shared alpha starts at that variance over the mean of loc^2, at most 1.
 
     Raises:
         ValueError: if ``alpha`` is something else, or not positive.

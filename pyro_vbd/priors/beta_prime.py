@@ -58,7 +58,7 @@ class BetaPrime(HierarchicalPrior):
     ) -> None:
         values = {"concentration1": concentration1, "concentration0": concentration0, "scale": scale}
         super().__init__(values, per, global_scale)
-        self.floor = check_floor("BetaPrime", "concentration1", concentration1, 1.0, floor)
+        self.floor = check_floor("BetaPrime", "concentration1", concentration1, floor)
 
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> Any:
         a, b = hyperparameters["concentration1"], hyperparameters["concentration0"]

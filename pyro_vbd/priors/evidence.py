@@ -35,8 +35,7 @@ def register_evidence(hyperprior: type[Distribution], on: str) -> Callable[[Evid
         hyperprior: a distribution class; its subclasses inherit the entry.
         on: ``"variance"``, ``"scale"`` or ``"precision"``.
 
-    The function receives the hyperprior, S and n in float64, and may return NaN for a group that it cannot tell: that one
-    is found by quadrature.
+    The function receives the hyperprior, S and n in float64. Where it returns NaN for a group, quadrature takes its place.
 
     Raises:
         ValueError: if ``on`` is none of the three.

@@ -14,8 +14,8 @@ from pyro_vbd.priors.optimum import find_optimum, register_optimum
 __all__ = ["check_floor"]
 
 
-def check_floor(family: str, name: str, power: Hyperparameter, bounded_from: float, floor: float | None) -> float | None:
-    r"""The floor of a density that is :math:`\gamma^{c - 1}` near 0, which is unbounded for c below ``bounded_from``.
+def check_floor(family: str, name: str, power: Hyperparameter, floor: float | None) -> float | None:
+    r"""The floor of a density that is :math:`\gamma^{c - 1}` near 0, which is unbounded for c < 1.
 
     As all of a group shrinks the loss falls like :math:`(1 - c) \log S`, without a lower bound.
 
@@ -24,10 +24,10 @@ def check_floor(family: str, name: str, power: Hyperparameter, bounded_from: flo
     """
     if floor is not None:
         check_number(family, "floor", floor)
-    if floor is None and not (isinstance(power, int | float) and power >= bounded_from):
+    if floor is None and not (isinstance(power, int | float) and power >= 1):
         raise ValueError(
             f"{family}({name}={power}) without a floor has a density of gamma that is unbounded at 0, and a loss without "
-            f"a lower bound as weights shrink: pass floor=1e-8, say, or use {name} >= {bounded_from:g}"
+            f"a lower bound as weights shrink: pass floor=1e-8, say, or use {name} >= 1"
         )
     return floor
 

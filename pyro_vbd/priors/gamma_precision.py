@@ -63,7 +63,7 @@ class GammaPrecision(HierarchicalPrior):
 def gamma_precision(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r""":math:`\tau^* = (n + 2a - 2)/(S + 2b)`; the smallest normal number where that is not positive."""
     finfo = torch.finfo(sum_of_squares.dtype)
-    numerator = torch.as_tensor(count + 2.0 * hyperprior.concentration - 2.0)
+    numerator = count + 2.0 * hyperprior.concentration - 2.0
     return (numerator / (sum_of_squares + 2.0 * hyperprior.rate)).clamp(finfo.tiny, finfo.max)
 
 

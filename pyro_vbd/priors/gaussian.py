@@ -6,7 +6,7 @@ import pyro
 from torch import Tensor
 
 from pyro_vbd.distributions import CentredNormal
-from pyro_vbd.priors.hyperparameter import is_number
+from pyro_vbd.priors.hyperparameter import check_number
 from pyro_vbd.priors.prior import Prior
 
 __all__ = ["Gaussian"]
@@ -27,8 +27,7 @@ class Gaussian(Prior):
     """
 
     def __init__(self, scale: float = 1.0) -> None:
-        if not (is_number(scale) and scale > 0):
-            raise ValueError(f"Gaussian(scale={scale}) is no standard deviation: use a positive finite number")
+        check_number("Gaussian", "scale", scale)
         self.scale = float(scale)
 
     def sample(self, name: str, init: Tensor) -> Tensor:

@@ -67,8 +67,7 @@ class GeneralizedInverseGaussian(HierarchicalPrior):
 @register_optimum(positive.GeneralizedInverseGaussian, "variance")
 def generalized_inverse_gaussian_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r"""The positive root of :math:`a\gamma^2 + (n + 2 - 2p)\gamma - (S + b) = 0`."""
-    linear = (count + 2.0 - 2.0 * hyperprior.order).to(sum_of_squares)
-    return quadratic_root(hyperprior.rate, linear, sum_of_squares + hyperprior.inverse_rate)
+    return quadratic_root(hyperprior.rate, count + 2.0 - 2.0 * hyperprior.order, sum_of_squares + hyperprior.inverse_rate)
 
 
 @register_evidence(positive.GeneralizedInverseGaussian, "variance")

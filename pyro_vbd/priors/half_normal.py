@@ -51,5 +51,5 @@ class HalfNormal(HierarchicalPrior):
 def half_normal_scale(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r""":math:`\lambda^*`, the square root of the positive root in :math:`\gamma`; see :class:`HalfNormal`."""
     ratio = sum_of_squares / hyperprior.scale.square()
-    root = quadratic_root(1.0, torch.as_tensor(count).to(ratio), ratio).sqrt()
+    root = quadratic_root(1.0, count, ratio).sqrt()
     return (hyperprior.scale * root).clamp_min(torch.finfo(ratio.dtype).tiny ** 0.5)

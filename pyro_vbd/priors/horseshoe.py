@@ -54,9 +54,7 @@ class Horseshoe(HierarchicalPrior):
 @register_optimum(dist.HalfCauchy, "scale")
 def half_cauchy_scale(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r""":math:`\lambda^*`, the square root of the positive root in :math:`\gamma = \lambda^2`; see :class:`Horseshoe`."""
-    square = hyperprior.scale.square()
     # in units of s, so that the product of S and the square of s does not overflow
-    ratio = sum_of_squares / square
-    quadratic = torch.as_tensor(count + 2.0).to(ratio)
-    root = quadratic_root(quadratic, count - ratio, ratio).sqrt()
+    ratio = sum_of_squares / hyperprior.scale.square()
+    root = quadratic_root(count + 2.0, count - ratio, ratio).sqrt()
     return (hyperprior.scale * root).clamp_min(torch.finfo(ratio.dtype).tiny ** 0.5)  # its square is the variance

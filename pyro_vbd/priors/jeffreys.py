@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyro_vbd.distributions import positive
@@ -66,5 +65,4 @@ class Jeffreys(HierarchicalPrior):
 @register_optimum(positive.Reciprocal, "variance")
 def reciprocal_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r""":math:`\gamma^* = S/(n + 2)`, clipped to [a, b]."""
-    value = sum_of_squares / (count + 2.0)
-    return torch.minimum(torch.maximum(value, hyperprior.low), hyperprior.high)
+    return (sum_of_squares / (count + 2.0)).clamp(hyperprior.low, hyperprior.high)

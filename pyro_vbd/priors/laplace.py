@@ -52,7 +52,7 @@ class Laplace(HierarchicalPrior):
 @register_optimum(dist.Exponential, "variance")
 def exponential_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r"""The positive root of :math:`2r\gamma^2 + n\gamma - S = 0`, r the rate."""
-    return quadratic_root(2.0 * hyperprior.rate, torch.as_tensor(count).to(sum_of_squares), sum_of_squares)
+    return quadratic_root(2.0 * hyperprior.rate, count, sum_of_squares)
 
 
 @register_evidence(dist.Exponential, "variance")

@@ -51,7 +51,7 @@ class NormalGamma(HierarchicalPrior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         super().__init__({"concentration": concentration, "rate": rate}, per, global_scale)
-        self.floor = check_floor("NormalGamma", "concentration", concentration, 1.0, floor)
+        self.floor = check_floor("NormalGamma", "concentration", concentration, floor)
 
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.TorchDistribution:
         gamma = dist.Gamma(hyperparameters["concentration"], hyperparameters["rate"], validate_args=False)
@@ -64,5 +64,4 @@ class NormalGamma(HierarchicalPrior):
 @register_optimum(dist.Gamma, "variance")
 def gamma_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r"""The positive root of :math:`2r\gamma^2 + (n + 2 - 2k)\gamma - S = 0`."""
-    linear = (count + 2.0 - 2.0 * hyperprior.concentration).to(sum_of_squares)
-    return quadratic_root(2.0 * hyperprior.rate, linear, sum_of_squares)
+    return quadratic_root(2.0 * hyperprior.rate, count + 2.0 - 2.0 * hyperprior.concentration, sum_of_squares)

@@ -50,5 +50,5 @@ class PCPrior(HierarchicalPrior):
 @register_optimum(dist.Exponential, "scale")
 def exponential_scale(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r"""The positive root of :math:`\kappa\lambda^3 + n\lambda^2 - S = 0`."""
-    root = cubic_root(hyperprior.rate, torch.as_tensor(count).to(sum_of_squares), sum_of_squares)
+    root = cubic_root(hyperprior.rate, count, sum_of_squares)
     return root.clamp_min(torch.finfo(root.dtype).tiny ** 0.5)

@@ -68,8 +68,8 @@ class HierarchicalPrior(Prior):
 
     eq. (11) of Liu et al. 2019 for any :math:`p(\gamma)`; :math:`\sigma(\gamma)` is
     :math:`\gamma^{1/2}`, :math:`\gamma` or :math:`\gamma^{-1/2}` as :math:`\gamma` is the variance, the scale or the
-    precision. The site of :math:`\gamma` is ``"<weight>_gamma"``: under ``"<weight>.gamma"``, as under a module of the
-    weight's name, Pyro's automatic guides could not keep both. Without a global scale :math:`\tau = 1`.
+    precision. The site of :math:`\gamma` is ``"<weight>_gamma"``, without a dot: Pyro's automatic guides read a dot as an
+    attribute, and could not keep a weight and an attribute of it. Without a global scale :math:`\tau = 1`.
 
     Args:
         hyperparameters: the arguments of :meth:`hyperprior` besides ``like``: positive numbers, :class:`Learned` ones, or
@@ -96,8 +96,10 @@ class HierarchicalPrior(Prior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         family = type(self).__name__
-        for name, value in {**hyperparameters, **({} if global_scale is None else {"global_scale": global_scale})}.items():
+        for name, value in hyperparameters.items():
             check_hyperparameter(family, name, value)
+        if global_scale is not None:
+            check_hyperparameter(family, "global_scale", global_scale)
         shared_shape(per, torch.Size((1, 1)))  # every way of sharing fits a matrix
         self.hyperparameters, self.per, self.global_scale = dict(hyperparameters), per, global_scale
 

@@ -18,7 +18,7 @@ __all__ = ["RegularizedHorseshoe", "Slab"]
 
 
 class Slab(Transform):
-    r"""The scale :math:`(\lambda^{-2} + c^{-2})^{-1/2}` of a Gaussian of scale :math:`\lambda` times one of scale c.
+    r"""The scale :math:`(\lambda^{-2} + c^{-2})^{-1/2}` of a product of Gaussian densities of scales :math:`\lambda`, c.
 
     In a model of your own, ``pyro.sample("lam", ..., infer={"link": Slab(c)})`` says that ``Slab(c)(lam)`` is a scale.
 

@@ -10,11 +10,12 @@ from torch import Tensor
 __all__ = ["cubic_root", "increasing_root", "quadratic_root"]
 
 
-def quadratic_root(quadratic: Tensor | float, linear: Tensor, constant: Tensor) -> Tensor:
+def quadratic_root(quadratic: Tensor | float, linear: Tensor | float, constant: Tensor) -> Tensor:
     """The positive root of ``quadratic * g**2 + linear * g - constant = 0`` for quadratic > 0 and constant >= 0.
 
     At least the smallest normal number: a gamma of 0 is no scale.
     """
+    linear = torch.as_tensor(linear).to(constant)
     # hypot: the square of a large sum of squares overflows in float32
     root = torch.hypot(linear, 2.0 * (quadratic * constant).sqrt())
     small = 2.0 * constant / (root + linear)

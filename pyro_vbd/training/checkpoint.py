@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from pyro_vbd.whole_file import checksum, whole_file
+from pyro_vbd.whole_file import read_checked, write_checked
 
 __all__ = ["load_checkpoint", "previous_of", "save_checkpoint"]
 
-_MAGIC = b"pyro_vbd checkpoint 2\n"
+_MARK = b"pyro_vbd checkpoint 2\n"
 
 
 def previous_of(path: str | os.PathLike[str]) -> Path:
@@ -31,9 +31,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    payload = buffer.getvalue()
-    with whole_file(path, previous_of(path)) as temporary:
-        temporary.write_bytes(_MAGIC + checksum(payload) + payload)
+    write_checked(path, _MARK, buffer.getvalue(), previous_of(path))
 
 
 def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> dict[str, Any]:
@@ -44,26 +42,20 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
         ValueError: if the file is of another kind, cut short or changed, or holds an object that may run code when it is
             read (nothing of it is); it says where the previous one lies.
     """
-    path = Path(path)
-    content = path.read_bytes()
-    header = len(_MAGIC) + 65
-    found, payload = content[len(_MAGIC) : header], content[header:]
-    if not content.startswith(_MAGIC):
-        raise ValueError(f"{path} is no checkpoint of this version of pyro_vbd{_hint(path)}")
-    if checksum(payload) != found:
-        raise ValueError(f"{path} is damaged: {len(content)} bytes that do not match their checksum{_hint(path)}")
+    mend = _mend(path)
+    payload = read_checked(path, (_MARK,), "checkpoint", mend)
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"{path} holds more than tensors, numbers and words, and was not read: {reason}{_hint(path)}"
+            f"{path} holds more than tensors, numbers and words, and was not read: {reason}; {mend}"
         ) from error
     return state
 
 
-def _hint(path: Path) -> str:
+def _mend(path: str | os.PathLike[str]) -> str:
     previous = previous_of(path)
     if previous.exists():
-        return f"; the one before it is {previous}: move it here to go on from there"
-    return "; delete it to start anew"
+        return f"the one before it is {previous}: move it here to go on from there"
+    return "delete it to start anew"

@@ -12,7 +12,7 @@ __all__ = ["flushed_denormals"]
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Inside, what this thread computes on a CPU is 0 where it would be below 1e-38 (float32) and not 0.
+    """Inside, results of this thread on a CPU that would be denormal (below 1e-38 in float32) are 0.
 
     The mean of a weight that dies, and the moments of its gradient, fall geometrically and never reach 0; below that a CPU
     takes ten times as long for an operation, and a run under a sparse prior gets two to three times as slow as it began.

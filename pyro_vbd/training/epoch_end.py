@@ -55,10 +55,9 @@ def end_epoch(
 
 
 def has_ended(run: Fit, patience: int | None, callbacks: Sequence[Callable[[Fit], Any]]) -> bool:
-    """Whether a run that goes on from a checkpoint stops where it is, by what this call asks for.
+    """Whether a run that goes on from a checkpoint stops where it is: by this call's patience, or by a callback.
 
-    That is, by its patience; or by its callbacks, which see a run that had stopped once more, as it was then. What they
-    return is left out.
+    Callbacks are asked only if the run had stopped. They see it as it was then, and what they return is ignored.
     """
     had_stopped, run.stop = run.stop, _has_waited(run.history, patience)
     if had_stopped and not run.stop:

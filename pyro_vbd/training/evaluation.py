@@ -21,7 +21,7 @@ __all__ = ["negative_log_likelihood", "summed_negative_log_likelihood"]
 def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: Iterable[Any]) -> float:
     """Mean over data of -log p(y | x) at the posterior medians, in nats, not scaled by any plate.
 
-    Data that count for nothing in training (under ``poutine.mask``, or with no target but ``ignore_index``) do not here.
+    Data that do not count in training (under ``poutine.mask``, or with no target but ``ignore_index``) do not count here.
 
     Args:
         model: a Pyro model.

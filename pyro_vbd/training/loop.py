@@ -158,7 +158,7 @@ def fit(
     modules = [part for part in (model, guide) if isinstance(part, nn.Module)]
     processes.copy_from_first([*parameters.values(), *(v for part in modules for v in part.state_dict().values())])
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress or processes.rank > 0, desc="fit", unit="epoch")
-    take_step, look_every = _way_to_step(run, parameters, processes, data, compile, bar.set_postfix_str)
+    take_step, look_every = _choose_step(run, parameters, processes, data, compile, bar.set_postfix_str)
     try:
         with bar, flushed_denormals(), in_mode(model, True), in_mode(guide, True):
             run.stop = bool(processes.total(has_ended(run, patience, callbacks))[0])
@@ -188,7 +188,7 @@ def fit(
     return run
 
 
-def _way_to_step(
+def _choose_step(
     run: Fit,
     parameters: dict[str, Tensor],
     processes: Processes,
@@ -204,7 +204,7 @@ def _way_to_step(
     compiled = compile_loss(run.elbo(run.model, run.guide), 1, progress)  # type: ignore[arg-type]
     first = run.epoch
 
-    def is_new() -> bool:  # whether the values of the data have not been looked at
+    def is_new() -> bool:  # whether the values of the data are still to be checked
         return run.epoch == first or not isinstance(data, Batches)
 
     def compiled_gradients(*batch: Any) -> Report:

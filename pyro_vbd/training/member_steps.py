@@ -105,9 +105,8 @@ class MemberSteps:
         if key not in self._steps:
             self._steps[key] = self._make(batch, inputs)
         step = self._steps[key]
-        if check and is_validation_enabled():
-            for look, number in step.trace.checks:
-                look(inputs[number])
+        if check:
+            step.trace.check_values(inputs)
         return step(inputs), step.trace.sites
 
     def _make(self, batch: tuple[Any, ...], inputs: list[Tensor]) -> _MappedStep:

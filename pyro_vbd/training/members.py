@@ -88,7 +88,7 @@ def fit_members(
         callbacks: called for each member that took part in the epoch.
         checkpoint: one file for all members, from which the call goes on as :func:`~pyro_vbd.fit` does; but a member that
             had stopped before the others stays so, with a warning where nothing would stop it now.
-        seed: of all random states, set at the start; members differ without it as they do with it.
+        seed: of all random states, set at the start. Members differ from each other with and without it.
         compile: whether to compile the mapped step (:func:`~pyro_vbd.compile`). Without, it runs as a graph of torch's
             operators, as it does for batches of another shape than the first.
 

@@ -29,7 +29,7 @@ class Processes:
     .. math:: L_r = \frac{N}{B_r} \sum_{i \in r} E_q \log p(y_i | x_i, W) - KL, \qquad
               L = \sum_r \frac{B_r}{B} L_r = \frac{N}{B} \sum_i E_q \log p(y_i | x_i, W) - KL
 
-    Each process draws noise of its own. Every method that is not a property of one process has to be called by all.
+    Each process draws noise of its own. A method that is called in one process has to be called in all.
     """
 
     def __init__(self) -> None:

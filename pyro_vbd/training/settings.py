@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["differing_setting", "run_settings"]
 
-#: Attributes of a model that decide its likelihood, and settings with which an optimizer keeps other tensors.
+#: Attributes of a model that decide its likelihood, and settings of an optimizer that decide which tensors it keeps.
 _OF_MODEL, _OF_OPTIMIZER = ("num_data", "multilabel", "ignore_index"), ("amsgrad", "centered")
 
 
@@ -44,9 +44,9 @@ def run_settings(run: Fit) -> dict[str, str]:
 
 
 def differing_setting(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str | None:
-    """The first setting of both that differs, and how; None where there is none.
+    """The first setting that both have and that differs, and how; None where there is none.
 
-    What only one of them has goes with parameters that only one of them has.
+    A setting that only one has comes with parameters that only one has, which are compared by themselves.
     """
     for name in theirs:
         if name in ours and theirs[name] != ours[name]:

@@ -20,7 +20,7 @@ class _Stack(NamedTuple):
 
 @final
 class Stacks:
-    """Stacks of members' tensors; one stack for each K of them, whoever asks for it, at one place in memory."""
+    """Stacks of members' tensors. The same K tensors have the same stack, at one place in memory, whoever asks."""
 
     def __init__(self) -> None:
         self._stacks: dict[Any, _Stack] = {}

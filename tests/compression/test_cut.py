@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from pyro_vbd.compression import cut
 from pyro_vbd.noise import Gate
-from tests.compression.networks import Residual, Tied, convolutional, dense, remove_at_random, tokens
+from tests.compression.networks import Residual, convolutional, dense, remove_at_random, tokens
 
 EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
@@ -269,24 +269,6 @@ class Attending(nn.Module):
         return self.attention(x, x, x, need_weights=False)[0]
 
 
-def test_shared_layers_are_left_whole():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.again, self.out = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
-
-        def forward(self, x):
-            return self.out(self.again(self.again(self.first(x).relu()).relu()).relu())
-
-    net, x = Twice(), torch.randn(2, 4)
-    with torch.no_grad():
-        net.again.weight[2] = 0.0
-        net.out.weight[:, 1] = 0.0
-    small = cut(net, x).network
-    assert small.again.weight.shape == (6, 6)
-    assert_same_function(net, small, x)
-
-
 def test_where_new_tensors_go_by_default_does_not_matter():
     """On a GPU masks and constants would be made there and here."""
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).eval()
@@ -414,17 +396,6 @@ def test_an_output_that_is_no_number_is_found_out_behind_one_that_is():
         net.second.bias[0] = torch.nan
     with pytest.raises(RuntimeError, match="outputs differ by nan"):
         cut(net, torch.randn(2, 4))
-
-
-def test_layers_that_share_a_weight_are_left_whole():
-    net, x = Tied(7, 5), torch.tensor([[0, 1, 6]])
-    with torch.no_grad():
-        net.words.weight[:, 2] = 0.0
-        net.middle.weight[1] = 0.0
-    small = cut(net, x).network
-    assert small.out.weight is small.words.weight
-    assert small.words.weight.shape == (7, 5)
-    assert_same_function(net, small, x)
 
 
 def test_a_transformer_layer_that_is_kept_stays_one_of_torchs():

@@ -131,7 +131,7 @@ def test_masks_that_do_not_fit_are_refused_before_anything_changes():
     _, guide = pair(20)
     good = {"0.weight": torch.ones(50, 64)}
     for bad, message in (
-        ({"9.weight": torch.ones(3)}, "'9.weight', which is no weight of"),
+        ({"9.weight": torch.ones(3)}, "a mask for '9.weight', but the weights are"),
         ({"2.weight": torch.ones(3)}, r"'2.weight' has shape \(3,\), the weight \(10, 50\)"),
         ({"2.weight": torch.ones(50, 10)}, r"'2.weight' has shape \(50, 10\), the weight \(10, 50\)"),
         ({"2.weight": torch.zeros(10, 50)}, "'2.weight' keeps nothing"),

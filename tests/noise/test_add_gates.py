@@ -32,6 +32,19 @@ def test_behind_the_nonlinearities_by_default(inputs, device):
     torch.testing.assert_close(gated.eval()(x), net.eval()(x))
 
 
+def test_a_packed_sequence_is_one_input():
+    class OfPacked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.activation, self.out = nn.Tanh(), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.out(self.activation(x.data))
+
+    gated = vbd.add_gates(OfPacked(), inputs=nn.utils.rnn.pack_sequence([torch.randn(4, 3), torch.randn(2, 3)]))
+    assert gates(gated) == {"activation.1": 3}
+
+
 @pytest.mark.parametrize(
     ("after", "expected"),
     [

@@ -16,22 +16,22 @@ from pyro_vbd.priors.normal_gamma import gamma_variance
 
 
 def test_the_floor_is_returned():
-    assert check_floor("F", "k", 0.5, 1.0, 1e-6) == 1e-6
-    assert check_floor("F", "k", 1.0, 1.0, None) is None
-    assert check_floor("F", "k", 1, 1.0, None) is None
-    assert check_floor("F", "k", Learned(3.0), 1.0, 1e-6) == 1e-6
+    assert check_floor("F", "k", 0.5, 1e-6) == 1e-6
+    assert check_floor("F", "k", 1.0, None) is None
+    assert check_floor("F", "k", 1, None) is None
+    assert check_floor("F", "k", Learned(3.0), 1e-6) == 1e-6
 
 
 @pytest.mark.parametrize("power", [0.99, Learned(3.0), dist.Gamma(1.0, 1.0)], ids=str)
 def test_a_density_that_may_be_unbounded_needs_one(power):
     with pytest.raises(ValueError, match=r"F\(k=.*without a floor.*unbounded at 0.*use k >= 1"):
-        check_floor("F", "k", power, 1.0, None)
+        check_floor("F", "k", power, None)
 
 
 @pytest.mark.parametrize("floor", [0.0, -1.0, math.nan, math.inf, True, "1e-6"])
 def test_a_floor_that_is_no_variance_is_refused(floor):
     with pytest.raises(ValueError, match=rf"F\(floor='?{floor}"):
-        check_floor("F", "k", 0.5, 1.0, floor)
+        check_floor("F", "k", 0.5, floor)
 
 
 def test_the_loss_falls_without_a_bound_where_there_is_no_floor_and_not_where_there_is(float64):
