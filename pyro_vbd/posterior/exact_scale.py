@@ -112,11 +112,14 @@ class ExactScale(dist.TorchDistribution):
             value = self._hyperprior.posterior_quantile(self._log_weight, probability)
             return value.to(self._kind)  # type: ignore[no-any-return]
         parts = []
-        flat = probability.reshape(-1, self._total.numel())
+        copies = [d for d in range(-self._total.dim(), 0) if probability.size(d) != self._total.size(d)]  # of expand
+        front = tuple(range(len(copies)))
+        by_group = probability.movedim(copies, front)
+        flat = by_group.reshape(-1, self._total.numel())
         for where in torch.arange(self._total.numel(), device=self._kind.device).split(_CHUNK // 10):
             curve, transform = self._curve(where, 1000)
             parts.append(transform(curve.quantile(flat[:, where])))
-        return torch.cat(parts, 1).reshape(probability.shape).to(self._kind)
+        return torch.cat(parts, 1).reshape(by_group.shape).movedim(front, copies).to(self._kind)
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_z = self._root._solve()[0]

@@ -1,6 +1,7 @@
 """The exact posterior of a scale: against scipy, and its bound against the evidence."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -209,6 +210,15 @@ def test_it_is_a_distribution(device):
     assert_close(wide.remainder, q.remainder.expand(4, 1, 3))
     assert wide._root._solve() is q._solve()  # solved once for all copies
     assert not q.rsample().requires_grad
+
+
+def test_a_copy_along_an_inner_dimension_has_the_quantiles_of_its_group():
+    q = exact(dist.HalfCauchy(number(1.0)), "scale", [[[0.1]], [[10.0]]], 2.0)
+    wide = q.expand(torch.Size((2, 4, 3)))
+    p = torch.rand(5, 2, 4, 3, dtype=torch.float64)
+    found = wide.quantile(p)
+    for i, j in itertools.product(range(4), range(3)):
+        assert_close(found[..., i, j], q.quantile(p[..., i, None, j, None])[..., 0, 0])
 
 
 def test_nothing_of_it_carries_a_gradient():
