@@ -33,7 +33,7 @@ def with_common_graph(traces: Sequence[Trace]) -> list[Trace]:
     numbers: list[list[Tensor]] = [[] for _ in traces]
     for nodes in _in_step([trace.graph for trace in traces]):
         place = _PLACES.get(nodes[0].target)
-        if place is None or len(nodes[0].args) <= place:
+        if place is None:
             continue
         values = [node.args[place] for node in nodes]
         if all(isinstance(value, int | float) for value in values) and any(v != values[0] for v in values):
