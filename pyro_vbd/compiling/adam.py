@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,15 +44,16 @@ class AdamUpdate:
     def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
         self._optimizer = optimizer
         numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
-        trained = [(group, p) for group in optimizer.param_groups for p in group["params"] if id(p) in numbers]
+        groups = enumerate(optimizer.param_groups)
+        trained = [(place, p) for place, group in groups for p in group["params"] if id(p) in numbers]
         if not trained:
             raise ValueError("the optimizer has none of the parameters of this loss: give it loss.parameters()")
-        self._groups = [group for group, _ in trained]
+        self._places = [place for place, _ in trained]
         self._parameters = [parameter for _, parameter in trained]
         #: Which of ``parameters`` are updated.
         self.numbers = [numbers[id(parameter)] for parameter in self._parameters]
         #: Beta_1, beta_2 and epsilon of each, which are part of a graph.
-        self.decays = [(*group["betas"], group["eps"]) for group in self._groups]
+        self.decays = [(*group["betas"], group["eps"]) for group in self._groups()]
         device = parameters[0].device
         double = torch.float32 if device.type == "mps" else torch.float64
         logs = [[math.log(setting[i]) if setting[i] else -math.inf for setting in self.decays] for i in (0, 1)]
@@ -62,7 +64,7 @@ class AdamUpdate:
     def state(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Step counts, first and second moments, made as torch makes them where there are none yet."""
         states = [self._optimizer.state[parameter] for parameter in self._parameters]
-        for group, parameter, state in zip(self._groups, self._parameters, states, strict=True):
+        for group, parameter, state in zip(self._groups(), self._parameters, states, strict=True):
             if not state:
                 on_device = group["capturable"] or group["fused"]
                 state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device if on_device else "cpu")
@@ -72,7 +74,7 @@ class AdamUpdate:
 
     def settings(self) -> list[Tensor]:
         r"""Learning rates, :math:`\log\beta_1` and :math:`\log\beta_2` of each parameter; always the same three tensors."""
-        present = [float(group["lr"]) for group in self._groups]
+        present = [float(group["lr"]) for group in self._groups()]
         if present != self._present:
             self._rates.copy_(torch.tensor(present, dtype=torch.float64))
             self._present = present
@@ -111,3 +113,7 @@ class AdamUpdate:
                 tensor.copy_(torch.where(healthy, value, tensor))
         for count in steps:
             count.add_(healthy)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The present group of each parameter: ``load_state_dict`` makes new ones."""
+        return [self._optimizer.param_groups[place] for place in self._places]

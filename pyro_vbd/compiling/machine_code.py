@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 Program = Callable[..., Sequence[Tensor]]
 
 
-@torch.no_grad()
 def machine_code(graph: fx.GraphModule, example: Sequence[Tensor], fed: int, warn: Callable[[str], object]) -> Program:
     """Compile a graph for inputs like ``example``: of their shapes, strides, dtypes and device.
 

@@ -39,6 +39,5 @@ def _written_by(node: fx.Node) -> list[fx.Node]:
     """The inputs that an operator writes to."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return []
-    given = dict(zip((argument.name for argument in node.target._schema.arguments), node.args, strict=False)) | node.kwargs
-    arguments = [argument for argument in node.target._schema.arguments if argument.is_write]
-    return [value for argument in arguments if isinstance(value := given.get(argument.name), fx.Node)]
+    arguments = zip(node.target._schema.arguments, node.args, strict=False)  # vmap takes no out=
+    return [value for argument, value in arguments if argument.is_write and isinstance(value, fx.Node)]

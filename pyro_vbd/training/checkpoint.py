@@ -41,12 +41,13 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
         FileNotFoundError: if there is none.
         ValueError: if the file is of another kind, cut short or changed, or holds an object that may run code when it is
             read (nothing of it is); it says where the previous one lies.
+        RuntimeError: torch's, for tensors of a device that is not there: give ``map_location``.
     """
     mend = _mend(path)
     payload = read_checked(path, (_MARK,), "checkpoint", mend)
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
+    except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"{path} holds more than tensors, numbers and words, and was not read: {reason}; {mend}"

@@ -80,7 +80,7 @@ def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor],
     if _epochs_since_best(run.history) == 0:
         run.best_epoch = run.epoch - 1
         best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
-    run.stop = run.stop or _has_waited(run.history, patience)
+    run.stop = _has_waited(run.history, patience)
     return best
 
 

@@ -69,6 +69,9 @@ def test_a_rate_of_any_group_may_change_between_updates():
     assert adam.settings()[0].tolist() == [0.1, 0.1]
     optimizer.param_groups[1]["lr"] = 0.5
     assert adam.settings()[0].tolist() == [0.1, 0.5]
+    optimizer.load_state_dict(optimizer.state_dict())  # which makes the groups anew
+    optimizer.param_groups[0]["lr"] = 0.2
+    assert adam.settings()[0].tolist() == [0.2, 0.5]
 
 
 def test_leaves_alone_what_the_optimizer_does_not_have():
@@ -88,6 +91,13 @@ def test_changes_nothing_at_a_loss_that_is_not_finite():
     before = copy.deepcopy((parameters, optimizer.state_dict()["state"]))
     update(optimizer, parameters, [torch.full((4, 3), torch.nan), torch.ones(3)], healthy=False)
     assert_close((parameters, optimizer.state_dict()["state"]), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("option", "place"), [("capturable", "meta"), ("foreach", "cpu")])
+def test_step_counts_lie_where_torchs_do(option, place):
+    parameter = nn.Parameter(torch.zeros(2, device="meta"))
+    steps, *_ = AdamUpdate(torch.optim.Adam([parameter], **{option: True}), [parameter]).state()
+    assert steps[0].device.type == place
 
 
 def test_an_optimizer_of_something_else_is_refused():

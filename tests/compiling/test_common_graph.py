@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
 from pyro_vbd.compiling.common_graph import Unlike, with_common_graph
 from pyro_vbd.compiling.static_model import static_trace
+from pyro_vbd.compiling.tracing import Trace
 from tests.member_runs import CLASSES, X, data, members
 
 
@@ -50,6 +54,52 @@ def test_numbers_of_data_may_differ():
     expected = [run(trace) for trace in traces(*pairs)]
     for trace, theirs in zip(with_common_graph(traces(*pairs)), expected, strict=True):
         assert_close(run(trace), theirs, rtol=1e-12, atol=1e-12)
+
+
+STEPS = {
+    "add": lambda x, k: x + k,
+    "sub": lambda x, k: x - k,
+    "mul": lambda x, k: x * k,
+    "div": lambda x, k: x / k,
+    "full": lambda x, k: x + torch.full((2,), k, dtype=x.dtype),
+    "new_full": lambda x, k: x.new_full((2,), k).mul_(x),
+}
+
+
+def by_hand(step, *numbers, constants=(), sites=("a", "b")):
+    """Traces of a step on one tensor and the constants, with one of the numbers each."""
+    inputs = torch.randn(2, dtype=torch.float64), *constants
+    graphs = [make_fx(lambda x, *_, k=k: step(x, k))(*inputs) for k in numbers]
+    return inputs[0], [Trace(graph, [], [], list(constants), sites, []) for graph in graphs]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_numbers_of_each_operator(name):
+    x, found = by_hand(STEPS[name], 0.1, 0.3, constants=[torch.zeros(2)])
+    for trace, number in zip(with_common_graph(found), (0.1, 0.3), strict=True):
+        assert torch.equal(trace.graph(x, *trace.constants), STEPS[name](x, number))
+
+
+def test_numbers_that_are_the_same_stay_numbers():
+    _, found = by_hand(STEPS["add"], 0.1, 0.1)
+    assert [trace.constants for trace in with_common_graph(found)] == [[], []]
+
+
+def test_a_longer_step_is_refused():
+    _, (one, _) = by_hand(STEPS["add"], 0.1, 0.1)
+    _, (two, _) = by_hand(lambda x, k: (x + k).exp(), 0.1, 0.1)
+    for pair in ((one, two), (two, one)):
+        with pytest.raises(Unlike, match="where one has"):
+            with_common_graph(pair)
+
+
+def test_other_sites_and_tensors_are_refused():
+    _, (one, other) = by_hand(STEPS["add"], 0.1, 0.1, constants=[torch.zeros(2)])
+    with pytest.raises(Unlike, match=r"its sites are \('a', 'c'\), and there \('a', 'b'\)"):
+        with_common_graph([one, replace(other, sites=("a", "c"))])
+    for tensor in (torch.zeros(3), torch.zeros(2, dtype=torch.float64), torch.zeros(2, device="meta")):
+        with pytest.raises(Unlike, match=r"number 1 differs from number 0 .* a tensor is"):
+            with_common_graph([one, replace(other, constants=[tensor])])
 
 
 def test_other_steps_and_shapes_are_refused():

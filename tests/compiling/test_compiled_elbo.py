@@ -285,6 +285,13 @@ def test_parameters_and_hyperparameters_may_be_changed_in_place():
 
 
 @pytest.mark.usefixtures("traced")
+def test_a_constant_may_have_been_made_in_inference_mode():
+    with torch.inference_mode():
+        shift = torch.tensor(0.5)
+    check(loss_of(Acting(lambda module, out: out + shift.exp())), *batch())
+
+
+@pytest.mark.usefixtures("traced")
 def test_other_batch_sizes_and_modes_get_graphs_of_their_own():
     eager = loss_of(nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)))
     compiled = check(eager, *batch(6))

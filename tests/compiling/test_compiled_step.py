@@ -47,10 +47,11 @@ def train(loss, optimizer, steps, data, compiled=None, scheduler=None):
     return torch.stack(reports)
 
 
-def compare(make_optimizer, steps=4, tolerance=1e-8):
+def compare(make_optimizer, steps=4, tolerance=1e-8, eagerly=False):
     ours, theirs = losses()
     data, ends, reports = batch(), [], []
     compiled = vbd.compile(ours)
+    compiled._is_static = not eagerly
     for loss in (ours, theirs):
         optimizer = make_optimizer(trained(loss))
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
@@ -76,6 +77,10 @@ def test_updates_are_the_steps_of_torchs_optimizers(make):
     compare(make)
 
 
+def test_updates_that_run_eagerly_are_these_steps_too():
+    compare(lambda p: torch.optim.SGD(p, lr=1e-5, momentum=0.9), eagerly=True)
+
+
 def test_an_update_compiled_by_inductor():
     compare(lambda p: torch.optim.Adam(p, lr=1e-2, fused=True))
 
@@ -94,7 +99,7 @@ def test_the_state_may_be_loaded_and_settings_changed_between_updates():
     ours, theirs = losses()
     data, compiled = batch(), vbd.compile(ours)
     optimizers = [torch.optim.Adam(trained(loss), lr=1e-2) for loss in (ours, theirs)]
-    for number, change in enumerate((None, "load", "betas", "lr")):
+    for number, change in enumerate((None, "load", "lr", "betas")):
         for optimizer in optimizers:
             if change == "load":
                 optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -148,6 +153,17 @@ def test_a_loss_that_is_not_finite_moves_nothing_until_restart(optimizer, eagerl
     compiled.restart()
     run(optimizer, x, y)
     assert not torch.equal(state()[0]["model.network.net.2.bias"], before[0]["model.network.net.2.bias"])
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_a_parameter_of_something_else_stays_and_no_gradients_are_left(optimizer):
+    loss, _ = losses()
+    other = nn.Parameter(torch.ones(2))
+    other.grad = torch.ones(2)  # of an earlier step
+    vbd.compile(loss).update(optimizer([*trained(loss), other], lr=0.1), *batch())
+    assert torch.equal(other, torch.ones(2))
+    assert all(parameter.grad is None for parameter in trained(loss))
 
 
 @pytest.mark.usefixtures("traced")

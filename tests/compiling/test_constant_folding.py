@@ -14,7 +14,7 @@ def ops(graph):
 def test_arithmetic_on_single_numbers_leaves_the_graph():
     def f(x, rate, weights):
         log = rate.log()  # which is read inside of what leaves and outside
-        return x * log.exp() + weights * rate.square(), x + log
+        return x * log.exp() + weights * rate.square().neg(), x + log
 
     x, rate, weights = torch.randn(3), torch.tensor(2.0), torch.randn(3)
     graph = make_fx(f)(x, rate, weights)
@@ -30,7 +30,8 @@ def test_arithmetic_on_single_numbers_leaves_the_graph():
 def test_draws_changes_in_place_and_tensors_stay():
     def f(x, rate, weights):
         noise = torch.randn_like(rate)
-        return x * noise + weights.exp(), rate.add_(1.0)
+        spread = x + rate.expand(3)
+        return x * noise + weights.exp() * weights.sum(), spread, rate.add_(1.0)
 
     x, rate, weights = torch.randn(3), torch.tensor(2.0), torch.randn(3)
     graph = make_fx(f)(x, rate.clone(), weights)

@@ -44,12 +44,15 @@ def test_the_default_dtype_is_part_of_a_key():
         torch.set_default_dtype(kept)
 
 
-def test_tensors_that_have_been_replaced_have_moved():
+@pytest.mark.parametrize("change", [
+    lambda m: setattr(m[0], "bias", nn.Parameter(torch.zeros(2))), lambda m: setattr(m[1], "running_mean", torch.zeros(2)),
+])  # fmt: skip
+def test_tensors_that_have_been_replaced_have_moved(change):
     held = net()
     holdings = Holdings((held,))
     assert holdings
     assert not holdings.have_moved()
-    held[0].bias = nn.Parameter(torch.zeros(2))
+    change(held)
     assert holdings.have_moved()
 
 
@@ -72,7 +75,7 @@ def test_inputs_count_by_shape_and_numbers_by_value():
     assert key(x, x) == key(x + 1, x)
     others = [
         key(x), key(x[:2], x), key(x.double(), x), key(x.t().contiguous().t(), x), key((x, x)), key(x, y=x), key(x, x, 1),
-        key(x, x, 2),
+        key(x, x, 2), key(x, x.to("meta")),
     ]  # fmt: skip
     assert len({key(x, x), *others}) == 1 + len(others)
 
@@ -81,7 +84,15 @@ def test_inputs_count_by_shape_and_numbers_by_value():
     ("leaf", "reason"), [(torch.zeros(2, requires_grad=True), "requires a gradient"), (object(), "neither a tensor")]
 )
 def test_what_no_graph_can_take(leaf, reason):
-    assert obstacle([torch.zeros(2), 1, "a", None]) is None
+    assert obstacle([torch.zeros(2), 1, 0.5, True, "a", None]) is None
     assert reason in obstacle([torch.zeros(2), leaf])
-    with torch.autocast("cpu"):
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_under_autocast_no_graph_is_used(kind):
+    kept = torch.is_autocast_enabled(kind)
+    torch.set_autocast_enabled(kind, True)  # torch.autocast("cuda") warns where there is no GPU
+    try:
         assert obstacle([torch.zeros(2)]) == "autocast is on"
+    finally:
+        torch.set_autocast_enabled(kind, kept)

@@ -27,3 +27,11 @@ def test_a_second_backward_is_refused():
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="backward once"):
         loss.backward()
+
+
+def test_gradients_of_gradients_are_refused():
+    """They would lack what the loss's own second derivatives add."""
+    loss, parameters = known()
+    first, _ = torch.autograd.grad(loss**2, parameters, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()

@@ -17,6 +17,7 @@ ADD, SUB = torch.ops.aten.add.Tensor, torch.ops.aten.sub.Tensor
         (lambda a, b, c: c.exp() + (b.t() @ a.t()).t(), True),
         (lambda a, b, c: a @ b + c, False),  # at hand in memory: one call of a library is best
         (lambda a, b, c: a @ b + c @ b, False),
+        (lambda a, b, c: a @ b + (b.t() @ c.t()).t(), False),
         (lambda a, b, c: a.exp() + c, False),
         (lambda a, b, c: torch.add(a @ b, c.exp(), alpha=2.0), False),
         (lambda a, b, c: a @ b + 1.0, False),

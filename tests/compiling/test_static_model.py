@@ -18,6 +18,7 @@ class Acting(nn.Module):
         super().__init__()
         self.linear, self.act, self.calls = nn.Linear(5, 3), act, 0
         self.register_buffer("factor", torch.tensor(2.0))
+        self.register_buffer("shift", torch.tensor(0.0))
 
     def forward(self, x):
         return self.act(self, self.linear(x))
@@ -56,6 +57,7 @@ def counted(module, out):
         (lambda module, out: out * (next(CALLS) + 1), "other numbers"),
         (lambda module, out: out if next(CALLS) % 2 else out.exp(), "other steps"),
         (lambda module, out: out * float(module.factor), "other numbers"),
+        (lambda module, out: out + float(module.shift), "other numbers"),
         (lambda module, out: out * torch.tensor([float(next(CALLS))]), "not those of its graph"),
         (lambda module, out: out * torch.tensor([1 + 1e-6 * next(CALLS)]), "outside of torch"),
         (lambda module, out: out if get_proxy_mode() is None else 2 * out, "not those of its graph"),

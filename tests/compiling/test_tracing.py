@@ -80,6 +80,44 @@ def test_checks_of_data_are_noted_with_the_number_of_the_input():
         labels(torch.tensor([3]))
 
 
+def test_checks_of_a_part_of_an_input_are_not_those_of_the_whole():
+    whole, _ = pair(nn.Linear(5, 3))
+
+    def model(x, y):
+        return whole(x, y[:6])
+
+    found = trace(model, vbd.VBDGuide(model), torch.randn(6, 5), torch.tensor([0, 1, 2, 0, 1, 2, 7]))
+    assert [number for _, number in found.checks] == [0]
+
+
+class Functional(nn.Module):
+    """Normalises by a layer that never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(5, 3), nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        return nn.functional.batch_norm(self.linear(x), self.norm.running_mean, self.norm.running_var, training=True)
+
+
+def test_buffers_of_modules_that_do_not_run_are_buffers():
+    model, guide = pair(Functional())
+    found = trace(model, guide, torch.randn(6, 5), torch.arange(6) % 3)
+    norm = model.network.net.norm
+    assert {b.data_ptr() for b in found.buffers} == {norm.running_mean.data_ptr(), norm.running_var.data_ptr()}
+
+
+def test_buffers_of_modules_that_a_function_calls_are_buffers():
+    (whole, _), norm = pair(nn.Linear(5, 3)), nn.BatchNorm1d(5, affine=False)
+
+    def model(x, y):
+        return whole(norm(x), y)
+
+    found = trace(model, vbd.VBDGuide(model), torch.randn(6, 5), torch.arange(6) % 3)
+    assert {b.data_ptr() for b in found.buffers} == {b.data_ptr() for b in norm.buffers()}
+
+
 class Acting(nn.Module):
     def __init__(self, act):
         super().__init__()
@@ -96,6 +134,7 @@ class Acting(nn.Module):
         (lambda out: out * out.sum().item(), "cannot be traced"),
         (lambda out: out + out[out > 0].sum(), "depends on values"),
         (lambda out: out + out.nonzero().sum(), "depends on values"),
+        (lambda out: out + out[out[:, 0] > 0, torch.zeros((), dtype=torch.long)].sum(), "depends on values"),
         (lambda out: out * random.random(), "Python's or NumPy's random state"),
         (lambda out: out * np.random.rand(), "Python's or NumPy's random state"),  # noqa: NPY002
     ],
@@ -106,16 +145,17 @@ def test_what_cannot_be_traced_says_why(act, reason):
         trace(model, guide, torch.randn(6, 5), torch.arange(6) % 3)
 
 
-def test_undisturbed_gives_random_states_buffers_and_flags_back():
+def test_undisturbed_gives_random_states_buffers_and_flags_back(monkeypatch):
     net = nn.BatchNorm1d(2)
     before = torch.get_rng_state(), random.getstate(), np.random.rand.__self__.get_state()[1].copy()
-    flag = torch.backends.mkldnn.enabled
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", True)
     with undisturbed(net):
+        assert not torch.backends.mkldnn.enabled
         net(torch.randn(4, 2))
         random.random()
         np.random.rand()  # noqa: NPY002
+    assert torch.backends.mkldnn.enabled
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert (np.random.rand.__self__.get_state()[1] == before[2]).all()
     assert torch.equal(net.running_mean, torch.zeros(2))
-    assert torch.backends.mkldnn.enabled == flag

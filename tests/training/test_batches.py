@@ -42,6 +42,12 @@ def test_batches_stay_on_the_device_and_the_host_waits_once_a_pass(device):
     assert torch.equal(torch.cat([part for part, _ in batches]), x[order])
 
 
+def test_the_order_of_a_pass_lies_where_the_data_do():
+    batches = vbd.Batches(torch.empty(6, 2, device="meta"), batch_size=4)
+    assert batches.order().device.type == "meta"
+    assert [x.shape for (x,) in batches] == [(4, 2), (2, 2)]
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="one length above 0"):
         vbd.Batches(torch.zeros(3), torch.zeros(4))

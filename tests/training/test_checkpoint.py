@@ -13,7 +13,7 @@ def state(value):
 
 def test_round_trip(tmp_path, device):
     save_checkpoint(tmp_path / "folder" / "run.pt", state(1.5))
-    loaded = load_checkpoint(tmp_path / "folder" / "run.pt")
+    loaded = load_checkpoint(str(tmp_path / "folder" / "run.pt"))
     assert torch.equal(loaded["tensor"], torch.full((3, 2), 1.5))
     assert loaded["tensor"].device.type == device.type
     assert loaded["list"] == [1, 2.5, "three", None]
@@ -65,6 +65,13 @@ def test_no_code_runs(tmp_path):
     with pytest.raises(ValueError, match=r"run.pt holds more than tensors, numbers and words, and was not read"):
         load_checkpoint(tmp_path / "run.pt")
     assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_tensors_of_a_device_that_is_not_there_are_no_foreign_objects(tmp_path):
+    save_checkpoint(tmp_path / "run.pt", state(1.0))
+    with pytest.raises(RuntimeError, match="map_location"):
+        load_checkpoint(tmp_path / "run.pt", map_location="cuda")
 
 
 def test_a_failed_write_leaves_the_last_file_and_no_litter(tmp_path):

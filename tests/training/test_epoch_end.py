@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.training.epoch_end import end_epoch
+from pyro_vbd.training.epoch_end import end_epoch, has_ended
 from pyro_vbd.training.loop import Fit
 from pyro_vbd.training.processes import Processes
 from tests.training.validation_losses import set_validation_losses
@@ -27,7 +27,8 @@ def end(run, parameters, best=None, data=None, patience=None, callbacks=()):
 def test_the_record_gets_the_validation_loss_and_what_callbacks_give():
     run, parameters = run_of_one_layer()
     data, seen = held_out(), []
-    end(run, parameters, data=data, callbacks=[lambda run: seen.append(run.epoch), lambda run: {"more": 7}])
+    callbacks = [lambda run: seen.append(run.epoch), lambda run: 3.0, lambda run: {"more": 7}]
+    end(run, parameters, data=data, callbacks=callbacks)
     expected = vbd.negative_log_likelihood(run.model, run.guide, data)
     assert run.history == [{"epoch": 0, "validation": pytest.approx(expected), "more": 7}]
     assert (run.epoch, seen, run.best_epoch, run.stop) == (1, [1], 0, False)
@@ -85,6 +86,14 @@ def test_a_loss_that_is_not_finite_is_never_the_best_for_long(monkeypatch, bad):
 
 def test_epochs_without_validation_are_no_candidates(monkeypatch):
     history = [{"epoch": epoch} for epoch in range(4)]
-    run, kept = of_losses(monkeypatch, [3.0, 4.0, 2.0, 2.5], patience=2, history=history)
+    run, kept = of_losses(monkeypatch, [3.0, 4.0, 0.0, 2.5], patience=2, history=history)
     assert (run.best_epoch, run.stop, kept) == (6, False, [True, False, True, False])
     assert of_losses(monkeypatch, [3.0, 4.0, 5.0], patience=2, history=history)[0].stop
+
+
+@pytest.mark.parametrize(("patience", "asked"), [(1, False), (2, True), (None, True)])
+def test_callbacks_are_asked_again_unless_patience_stops_the_run_anyway(patience, asked):
+    run, _ = run_of_one_layer()
+    run.history, run.stop, seen = [{"validation": 1.0}, {"validation": 2.0}], True, []
+    assert has_ended(run, patience, [seen.append]) is not asked
+    assert seen == [run] * asked

@@ -56,6 +56,13 @@ def test_data_that_count_for_nothing_in_training_do_not_here():
     some = vbd.negative_log_likelihood(model, guide, [(x[kept], y[kept])])
     assert vbd.negative_log_likelihood(model, guide, [(x, y)]) == pytest.approx(some)
 
+    def first_half(x, y):
+        with pyro.poutine.mask(mask=torch.arange(len(x)) < 3):
+            return model(x, y)
+
+    some = vbd.negative_log_likelihood(model, guide, [(x[:2], y[:2])])
+    assert vbd.negative_log_likelihood(first_half, guide, [(x, y)]) == pytest.approx(some)
+
     plain = vbd.Classifier(torch.nn.Linear(3, 2), prior, 6)
     guide = vbd.VBDGuide(plain)
 

@@ -8,7 +8,8 @@ from torch import nn
 
 import pyro_vbd as vbd
 from pyro_vbd.training.loop import Fit
-from pyro_vbd.training.one_pass import Totals
+from pyro_vbd.training.one_pass import Totals, one_pass
+from pyro_vbd.training.processes import Processes
 from tests.digits import pair, values
 
 
@@ -106,24 +107,45 @@ def report(log_likelihood, *kls):
 def test_a_record_holds_means_over_steps_in_nats_per_datum():
     run, _, sums = totals()
     run.step += 3
+    run.optimizer.param_groups[0]["lr"] = 0.2  # by a schedule
     sums.add([report(-30.0, 1.0, 2.0), report(-20.0, 3.0, 4.0)], SITES)
     sums.add([], SITES)
     sums.add([report(-10.0, 5.0, 6.0)], SITES)
     record = sums.record()
     assert record.pop("seconds") >= 0
     assert record == pytest.approx(
-        {"epoch": 2, "log_likelihood": -2.0, "kl": 0.7, "loss": 2.7, "kl_weight": 0.5, "lr": 0.1}
+        {"epoch": 2, "log_likelihood": -2.0, "kl": 0.7, "loss": 2.7, "kl_weight": 0.5, "lr": 0.2}
     )
 
 
+@pytest.mark.parametrize(("look_every", "taken"), [(1, 2), (2, 2), (3, 3), (9, 5)])
+def test_losses_are_looked_at_every_so_many_steps(look_every, taken):
+    run, parameters, _ = totals()
+    steps = []
+
+    def take_step(batch, *_):
+        steps.append(batch)
+        return report(-1.0, float("nan") if len(steps) == 2 else 1.0, 1.0), SITES
+
+    with pytest.raises(FloatingPointError, match=r"at step 8 \(epoch 2\), from a"):
+        one_pass(run, take_step, look_every, parameters, [()] * 5, Processes(), None)
+    assert len(steps) == taken
+
+
 def test_the_first_loss_that_is_not_finite_names_its_step_and_site():
-    run, _, sums = totals()
+    run, parameters, sums = totals()
     run.step += 3
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 8 \(epoch 2\), from b: look"):
         sums.add([report(-1.0, 1.0, 1.0), report(-1.0, 1.0, float("nan")), report(float("nan"), 1.0, 1.0)], SITES)
     assert run.step == 8
     with pytest.raises(FloatingPointError, match=r"from b, the log-likelihood: look"):  # which follows from b
         sums.add([report(float("nan"), 1.0, float("nan"))], SITES)
+    with pytest.raises(FloatingPointError, match="from its sum: look"):
+        sums.add([torch.tensor([float("inf"), -1.0, 1.0, 1.0])], SITES)
+    name, value = next(iter(parameters.items()))
+    value.data.view(-1)[0] = float("inf")
+    with pytest.raises(FloatingPointError, match=rf"from b, with \['{name}'\] no longer finite: look"):
+        sums.add([report(-1.0, 1.0, float("nan"))], SITES)
 
 
 def test_parameters_that_are_not_finite_and_passes_without_steps_give_no_record():

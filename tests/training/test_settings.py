@@ -237,12 +237,13 @@ def test_state_that_an_optimizer_keeps_in_its_groups_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("first", "other", "message"),
     [
-        (lambda p: torch.optim.SGD(p, 0.1), "the optimizer is Adam there and SGD here"),
-        (lambda p: torch.optim.Adam(p, amsgrad=True), "the optimizer's amsgrad is False there and True here"),
+        (torch.optim.Adam, lambda p: torch.optim.SGD(p, 0.1), "the optimizer is Adam there and SGD here"),
+        (torch.optim.Adam, lambda p: torch.optim.Adam(p, amsgrad=True), "the optimizer's amsgrad is False there and True"),
+        (torch.optim.RMSprop, lambda p: torch.optim.RMSprop(p, centered=True), "the optimizer's centered is False there"),
     ],
 )
-def test_another_optimizer_is_refused(tmp_path, other, message):
-    with pytest.raises(ValueError, match=f"other settings: {message}; pass another"):
-        optimized(tmp_path, torch.optim.Adam, other)
+def test_another_optimizer_is_refused(tmp_path, first, other, message):
+    with pytest.raises(ValueError, match=f"other settings: {message}.*; pass another"):
+        optimized(tmp_path, first, other)

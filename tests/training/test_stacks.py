@@ -61,17 +61,19 @@ def test_what_all_share_and_nobody_changes_is_no_stack():
         found, is_stack = stacks.take([shared, shared.detach()], changes=False)
         assert found is shared
         assert not is_stack
-        with pytest.raises(ValueError, match=r"share a tensor of shape \(2,\)"):
-            stacks.take([shared, shared], changes=True)
+        for some in ([shared, shared], [shared, torch.ones(2), shared]):
+            with pytest.raises(ValueError, match=r"share a tensor of shape \(2,\)"):
+                stacks.take(some, changes=True)
 
 
-def test_a_view_of_what_changes_is_refused():
+@pytest.mark.parametrize("view", [lambda tensor: tensor.t(), lambda tensor: tensor[1:].expand(3, 3).narrow(1, 0, 2)])
+def test_a_view_of_what_changes_is_refused(view):
     tensors = [torch.zeros(2, 3), torch.zeros(2, 3)]
     stacks = Stacks()
     with stacks.held([True, True]):
         stacks.take(tensors, changes=True)
         with pytest.raises(ValueError, match=r"shape \(3, 2\) is a view"):
-            stacks.take([tensor.t() for tensor in tensors], changes=False)
+            stacks.take([view(tensor) for tensor in tensors], changes=False)
 
 
 def test_a_square_and_its_transpose_are_two():
@@ -88,3 +90,4 @@ def test_empty_tensors_share_no_memory():
     stacks = Stacks()
     with stacks.held([True, True]):
         assert stacks.take(tensors, changes=True)[0].shape == (2, 0, 3)
+        assert stacks.take([tensor.long() for tensor in tensors], changes=True)[0].dtype == torch.long

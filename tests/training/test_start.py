@@ -54,6 +54,7 @@ def test_parameters_of_modules_and_of_statements_are_found_and_nothing_moves():
         f"guide.{name}" for name, _ in guide.named_parameters()
     }
     assert "shift" in found
+    assert len({id(value) for value in found.values()}) == len(found)
     assert any(value is model.network.net[1].weight for value in found.values())
     assert all(value.requires_grad for value in found.values())
     assert int(model.network.net[1].num_batches_tracked) == 0
@@ -91,13 +92,19 @@ def test_an_optimizer_whose_step_asks_for_a_closure_is_refused():
         make_optimizer(lambda parameters: torch.optim.LBFGS(parameters), [torch.zeros(1)], 1e-3)
 
 
-def test_an_optimizer_is_made_of_the_parameters():
+class WithoutClosure(torch.optim.SGD):
+    def step(self):
+        super().step()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, WithoutClosure, None])
+def test_an_optimizer_is_made_of_the_parameters(kind):
     parameters = {"a": torch.zeros(1), "b": torch.ones(2)}
-    for make in (None, lambda trained: torch.optim.SGD(trained, 0.5)):
-        made = make_optimizer(make, parameters.values(), 0.5)
-        (group,) = made.param_groups
-        assert [id(value) for value in group["params"]] == [id(value) for value in parameters.values()]
-        assert (type(made), group["lr"]) == (torch.optim.SGD if make else torch.optim.Adam, 0.5)
+    made = make_optimizer(kind and (lambda trained: kind(trained, 0.5)), parameters.values(), 0.5)
+    (group,) = made.param_groups
+    assert [id(value) for value in group["params"]] == [id(value) for value in parameters.values()]
+    assert (type(made), group["lr"]) == (kind or torch.optim.Adam, 0.5)
+    assert bool(group["fused"]) == (kind is None)  # on a GPU no other Adam can be part of a compiled step
 
 
 @pytest.mark.parametrize("setting", [{"elbo": pyro.infer.Trace_ELBO()}, {"optimizer": pyro.optim.Adam({"lr": 1e-3})}])
