@@ -65,6 +65,10 @@ class StochasticNetwork(nn.Module):
         """The site name of a parameter of the network."""
         return f"{self.name}.{parameter}" if self.name else parameter
 
+    def input_first_sites(self) -> set[str]:
+        """Sites of the weights whose first dimension is that of the inputs: transposed convolutions', embeddings'."""
+        return {self.site(name) for name in _input_first_weights(self.net) & set(self.priors)}
+
     def learned(self) -> dict[str, Tensor]:
         """The present values of the hyperparameters that are :class:`~pyro_vbd.priors.Learned`, by site."""
         return {site: self.log_hyperparameters[key].detach().exp() for site, key in self._learned_sites.items()}

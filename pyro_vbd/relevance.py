@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, SupportsFloat
 
@@ -14,19 +14,14 @@ from torch import Tensor, nn
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.noise.gate import Gate
+from pyro_vbd.priors.sharing import shared_shape
 from pyro_vbd.site_patterns import first_match, idle
 from pyro_vbd.supervised import SupervisedModel
 
 __all__ = ["check_masks", "gate_sites", "masks", "network_of", "point_network", "relevance", "signal_to_noise", "sparsity"]
 
-# What of a weight shares one relevance: the dimensions that are summed over.
-_SHARED: Mapping[str, Callable[[int], tuple[int, ...]]] = MappingProxyType(
-    {
-        "weight": lambda dims: (),
-        "unit": lambda dims: tuple(range(1, dims)),
-        "input": lambda dims: tuple(d for d in range(dims) if d != 1),
-    }
-)
+# What weights are put together by, in the words of priors.
+_SHARING = MappingProxyType({"weight": "weight", "unit": "output", "input": "input"})
 
 
 @torch.no_grad()
@@ -39,8 +34,9 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
 
     Args:
         guide: a posterior.
-        per: ``"weight"``; ``"unit"``, all that share an index of the first dimension (rows, filters); ``"input"``, all that
-            share one of the second (columns). A gate is a unit of its own in each.
+        per: ``"weight"``; ``"unit"``, all weights into an output unit (rows, filters); ``"input"``, all out of an input
+            unit or channel (columns). A gate is a unit of its own in each. In a model that holds no network of this
+            library, a weight's first dimension is taken for its outputs, the second for its inputs.
 
     Returns:
         Tensors of the weight's shape, with dimensions of size 1 where weights were put together. For a model made by
@@ -50,15 +46,17 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
         ValueError: if ``per`` is none of the three.
         TypeError: for a guide of another kind.
     """
-    if per not in _SHARED:
-        raise ValueError(f"per={per!r} is unknown: use one of {', '.join(_SHARED)}")
+    if per not in _SHARING:
+        raise ValueError(f"per={per!r} is unknown: use one of {', '.join(_SHARING)}")
     if per == "weight":
         return _log_alpha(guide)
+    network = _network_inside(guide.model)
+    swapped = network.input_first_sites() if network is not None else set()
     found = {}
     for site, (variance, square) in _moments(guide).items():
-        dims = _SHARED[per](variance.dim())
-        if dims and variance.dim() > 1:
-            variance, square = variance.sum(dims, keepdim=True), square.sum(dims, keepdim=True)
+        if variance.dim() > 1:
+            shape = shared_shape(_SHARING[per], variance.shape, site in swapped)
+            variance, square = variance.sum_to_size(shape), square.sum_to_size(shape)
         found[site] = variance.log() - square.log()
     return found
 
@@ -171,19 +169,24 @@ def network_of(model: Any) -> StochasticNetwork:
     Raises:
         TypeError: if there is none.
     """
-    network = model.network if isinstance(model, SupervisedModel) else model
-    if not isinstance(network, StochasticNetwork):
+    network = _network_inside(model)
+    if network is None:
         raise TypeError(f"{type(model).__name__} holds no network: pass a Classifier, a Regressor or a lifted network")
     return network
 
 
 def gate_sites(model: Any) -> set[str]:
     """The sites that are weights of gates; empty for a model that holds no network of this library's."""
-    network = model.network if isinstance(model, SupervisedModel) else model
-    if not isinstance(network, StochasticNetwork):
+    network = _network_inside(model)
+    if network is None:
         return set()
     owners = {name: network.net.get_submodule(name.rpartition(".")[0]) for name in network.priors}
     return {network.site(name) for name, owner in owners.items() if isinstance(owner, Gate)}
+
+
+def _network_inside(model: Any) -> StochasticNetwork | None:
+    network = model.network if isinstance(model, SupervisedModel) else model
+    return network if isinstance(network, StochasticNetwork) else None
 
 
 def _log_alpha(guide: Any) -> dict[str, Tensor]:

@@ -105,6 +105,16 @@ def test_inputs_of_a_convolution_are_its_channels():
     assert vbd.relevance(guide, "input")["weight"].shape == (1, 3, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("module", "unit", "single_input"),
+    [(nn.ConvTranspose2d(3, 4, (2, 5)), (1, 4, 1, 1), (3, 1, 1, 1)), (nn.Embedding(6, 2), (1, 2), (6, 1))],
+)
+def test_units_and_inputs_are_those_of_priors_where_the_inputs_come_first(module, unit, single_input):
+    for per, name, shape in (("output", "unit", unit), ("input", "input", single_input)):
+        guide = vbd.VBDGuide(vbd.Regressor(nn.Sequential(module), vbd.priors.GaussianUniform(per=per), 10))
+        assert vbd.relevance(guide, name)["0.weight"].shape == shape == guide.median()["0.weight_gamma"].shape
+
+
 def test_signal_to_noise_is_the_mean_over_the_deviation():
     _, guide = pair_with([0.5, 2.0])
     q = guide.posteriors["q/0/weight"]
