@@ -268,6 +268,19 @@ def test_a_wrong_kl_is_caught():
     assert failing(WrongKl()) == {"kl"}
 
 
+@pytest.mark.parametrize(
+    ("density", "said"), [(dist.Laplace(0.0, 0.5), None), (dist.StudentT(3.0), "the KL is estimated from draws")]
+)
+def test_a_kl_is_checked_wherever_it_has_a_closed_form(density, said):
+    """torch has one from a Gaussian to a Laplace density."""
+
+    class NotGaussian(Prior):
+        def sample(self, name, init):
+            return pyro.sample(name, density.expand(init.shape).to_event(init.dim()), infer={"init": init})
+
+    assert only("kl", NotGaussian()) == said
+
+
 class DetachedNormal(dist.Normal):
     """A KL whose gradient is lost on the way."""
 
