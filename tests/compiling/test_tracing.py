@@ -134,7 +134,7 @@ class Acting(nn.Module):
         (lambda out: out * out.sum().item(), "cannot be traced"),
         (lambda out: out + out[out > 0].sum(), "depends on values"),
         (lambda out: out + out.nonzero().sum(), "depends on values"),
-        (lambda out: out + out[out[:, 0] > 0, torch.zeros((), dtype=torch.long)].sum(), "depends on values"),
+        (lambda out: out + out[out[:, 0] > 0, torch.zeros(1, dtype=torch.long)].sum(), "depends on values"),
         (lambda out: out * random.random(), "Python's or NumPy's random state"),
         (lambda out: out * np.random.rand(), "Python's or NumPy's random state"),  # noqa: NPY002
     ],
