@@ -1,4 +1,4 @@
-"""Random networks with random weights of 0, for the property that a cut leaves the function as it is."""
+"""Networks with random weights of 0, and the property that a cut leaves the function as it is."""
 
 import torch
 from hypothesis import strategies as st
@@ -220,3 +220,9 @@ def through(middle, left, x=None, last=None):
     assert found.units["0"] == (4, left)
     torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
     return found.network
+
+
+@torch.no_grad()
+def assert_same_function(net: nn.Module, small: nn.Module, x: Tensor) -> None:
+    expected = net(x)
+    torch.testing.assert_close(small(x), expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))

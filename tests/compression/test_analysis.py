@@ -2,8 +2,7 @@ import torch
 from torch import nn
 
 from pyro_vbd.compression import cut
-from tests.compression.networks import Tied
-from tests.compression.test_cut import assert_same_function
+from tests.compression.networks import Tied, assert_same_function
 
 
 def test_shared_layers_are_left_whole():

@@ -11,15 +11,9 @@ from torch import fx, nn
 
 from pyro_vbd.compression import cut
 from pyro_vbd.noise import Gate
-from tests.compression.networks import Residual, convolutional, dense, remove_at_random, tokens
+from tests.compression.networks import Residual, assert_same_function, convolutional, dense, remove_at_random, tokens
 
 EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-
-
-@torch.no_grad()
-def assert_same_function(net, small, x):
-    expected = net(x)
-    torch.testing.assert_close(small(x), expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
 def size(net):
