@@ -39,9 +39,9 @@ from pyro_vbd.training.batches import Batches as Batches
 from pyro_vbd.training.checkpoint import load_checkpoint as load_checkpoint
 from pyro_vbd.training.checkpoint import save_checkpoint as save_checkpoint
 from pyro_vbd.training.evaluation import negative_log_likelihood as negative_log_likelihood
-from pyro_vbd.training.loop import Fit as Fit
-from pyro_vbd.training.loop import fit as fit
+from pyro_vbd.training.fit import fit as fit
 from pyro_vbd.training.members import fit_members as fit_members
+from pyro_vbd.training.run import Fit as Fit
 from pyro_vbd.version import __version__ as __version__
 
 __all__ = [

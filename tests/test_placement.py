@@ -86,7 +86,7 @@ CALLS = {
     "negative_log_likelihood": lambda m, g, x, y: vbd.negative_log_likelihood(m, g, [(x, y)]),
     "pareto_k": lambda m, g, x, y: vbd.pareto_k(m, g, x, y, num_samples=100),
     "to_arviz": lambda m, g, x, y: vbd.to_arviz(m, g, x, y, num_samples=2, groups=["log_likelihood"]),
-    "kl_by_site": lambda m, g, x, y: kl_by_site(x, y)(vbd.Fit(m, g, vbd.VBD_ELBO(), None)),
+    "kl_by_site": lambda m, g, x, y: kl_by_site(x, y)(vbd.Fit(m, g, vbd.VBD_ELBO(), {}, None)),
 }  # fmt: skip
 
 

@@ -22,17 +22,17 @@ from examples.benchmarks.timing import interleaved, machine
 from pyro_vbd.training.member_steps import MemberSteps
 
 
-def run_of(timed: Problem) -> tuple[vbd.Fit, list[torch.Tensor]]:
-    """A run that has not begun, and what it trains."""
+def run_of(timed: Problem) -> vbd.Fit:
+    """A run that has not begun."""
     model = vbd.Classifier(timed.net(), vbd.priors.GaussianUniform(), timed.num_data).to(timed.device)
     guide, elbo = vbd.VBDGuide(model), vbd.VBD_ELBO()
-    parameters = [parameter for parameter in elbo(model, guide).parameters() if parameter.requires_grad]
-    return vbd.Fit(model, guide, elbo, adam(parameters)), parameters
+    parameters = {name: p for name, p in elbo(model, guide).named_parameters() if p.requires_grad}
+    return vbd.Fit(model, guide, elbo, parameters, adam(parameters.values()))
 
 
 def single(timed: Problem, compile: bool) -> Step:
     """A step of one network."""
-    run, _ = run_of(timed)
+    run = run_of(timed)
     if compile:
         loss = vbd.compile(run.elbo(run.model, run.guide))
         return lambda: loss.update(run.optimizer, timed.x, timed.y, check=False)
@@ -48,8 +48,7 @@ def single(timed: Problem, compile: bool) -> Step:
 @contextmanager
 def together(timed: Problem, count: int, compile: bool) -> Iterator[Step]:
     """A step of several networks, inside the context."""
-    runs, parameters = zip(*(run_of(timed) for _ in range(count)), strict=True)
-    steps = MemberSteps(runs, parameters, compile, lambda words: None)
+    steps = MemberSteps([run_of(timed) for _ in range(count)], compile, lambda words: None)
     with steps.training():
         yield lambda: steps((timed.x, timed.y), check=False)
 

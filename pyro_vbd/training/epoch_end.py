@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
+from typing import Any
 
 from pyro_vbd.random_state import get_random_state, set_random_state
 from pyro_vbd.training.evaluation import summed_negative_log_likelihood
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import buffers
-
-if TYPE_CHECKING:
-    from pyro_vbd.training.loop import Fit
+from pyro_vbd.training.run import Fit
 
 __all__ = ["end_epoch", "has_ended"]
 
@@ -22,20 +18,17 @@ __all__ = ["end_epoch", "has_ended"]
 def end_epoch(
     run: Fit,
     record: dict[str, Any],
-    parameters: dict[str, Tensor],
-    best: dict[str, Tensor],
     held_out: Iterable[Any] | None,
     patience: int | None,
     callbacks: Sequence[Callable[[Fit], Any]],
     processes: Processes,
-) -> dict[str, Tensor]:
-    """Count an epoch and complete its record; the best parameters and buffers so far.
+) -> None:
+    """Count an epoch, complete its record, and keep the parameters if its validation loss is the lowest so far.
 
     Args:
-        run: its ``stop`` is set after ``patience`` epochs with a validation loss that is not lower.
+        run: its ``stop`` is set after ``patience`` epochs with a validation loss that is not lower, and where a callback
+            has set it in any process.
         record: of the pass through the data.
-        parameters: by name.
-        best: those of earlier epochs, by name.
         held_out: this process's batches for validation, if there is any.
         patience: epochs, if the run is to stop early.
         callbacks: functions of the run, which may add to the record.
@@ -48,10 +41,11 @@ def end_epoch(
     run.history.append(record)
     if held_out is not None:
         record["validation"] = _mean_loss(run, held_out, processes)
-        best = _keep_best(run, parameters, best, patience)
+        _keep_best(run)
+        run.stop = _has_waited(run.history, patience)
     for callback in callbacks:
         _add(record, callback(run))
-    return best
+    run.stop = processes.any(run.stop)
 
 
 def has_ended(run: Fit, patience: int | None, callbacks: Sequence[Callable[[Fit], Any]]) -> bool:
@@ -76,12 +70,10 @@ def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:
     return total / count
 
 
-def _keep_best(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], patience: int | None) -> dict[str, Tensor]:
+def _keep_best(run: Fit) -> None:
     if _epochs_since_best(run.history) == 0:
         run.best_epoch = run.epoch - 1
-        best = {name: value.detach().clone() for name, value in {**parameters, **buffers(run.model)}.items()}
-    run.stop = _has_waited(run.history, patience)
-    return best
+        run.best = {name: v.detach().clone() for name, v in {**run.parameters, **buffers(run.model)}.items()}
 
 
 def _has_waited(history: Sequence[dict[str, Any]], patience: int | None) -> bool:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import pyro
 import torch
@@ -22,10 +22,8 @@ from pyro_vbd.compiling.machine_code import machine_code
 from pyro_vbd.compiling.mappable import with_reshapes
 from pyro_vbd.compiling.static_model import static_trace
 from pyro_vbd.compiling.tracing import NotStatic, Trace
+from pyro_vbd.training.run import Fit
 from pyro_vbd.training.stacks import Stacks
-
-if TYPE_CHECKING:
-    from pyro_vbd.training.loop import Fit
 
 __all__ = ["MemberSteps"]
 
@@ -42,7 +40,6 @@ class MemberSteps:
 
     Args:
         runs: the members, each with a model, a guide and a plain Adam of its own.
-        parameters: those that each trains.
         compile: whether to compile the step for batches of the first one's shape; others run as traced graphs.
         progress: called with a few words when something begins that takes seconds, and with ``""`` when it has ended.
     """
@@ -50,11 +47,11 @@ class MemberSteps:
     def __init__(
         self,
         runs: Sequence[Fit],
-        parameters: Sequence[Sequence[Tensor]],
         compile: bool,
         progress: Callable[[str], object],
     ) -> None:
         self._runs, self._compile, self._progress = runs, compile, progress
+        parameters = [list(run.parameters.values()) for run in runs]
         pairs = zip(runs, parameters, strict=True)
         self._holdings = [Holdings((run.model, run.guide, run.elbo), trained) for run, trained in pairs]
         # one boolean for each, whether updates take effect

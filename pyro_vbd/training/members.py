@@ -5,31 +5,26 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyro
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.modes import in_mode
-from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
-from pyro_vbd.training.checkpoint import save_checkpoint
-from pyro_vbd.training.denormals import flushed_denormals
-from pyro_vbd.training.epoch_end import end_epoch, has_ended
-from pyro_vbd.training.loop import Callback, Fit
+from pyro_vbd.training.epochs import run_epochs
 from pyro_vbd.training.member_steps import MemberSteps
 from pyro_vbd.training.one_pass import Totals
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.resume import assign, refuse_other, restore, run_state, saved_state
+from pyro_vbd.training.resume import refuse_other, restore, run_state, saved_state
+from pyro_vbd.training.run import Callback, Fit
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters, make_optimizer
+from pyro_vbd.training.start import begin, check_arguments, check_elbo
 
 __all__ = ["fit_members"]
 
@@ -111,55 +106,30 @@ def fit_members(
         raise ValueError(f"there are {len(models)} models and {len(guides)} guides: pass a guide for each model, 1 or more")
     if seed is not None:
         pyro.set_rng_seed(seed)
-    modules = [part for part in (*models, *guides) if isinstance(part, nn.Module)]
-    if device is not None:
-        for module in modules:
-            module.to(device)
     rates = _for_each("lr", lr, len(models))
     elbos = _for_each("elbo", VBD_ELBO() if elbo is None else elbo, len(models))
     for one in elbos:
         check_elbo(one)
-    parts = list(zip(models, guides, elbos, strict=True))
-    parameters = [find_parameters(*part, data, device, processes) for part in parts]
-    leaves = [list(trained.values()) for trained in parameters]
-    runs = [Fit(*part, make_optimizer(optimizer, own, rate)) for part, own, rate in zip(parts, leaves, rates, strict=True)]
-    base_rates = [[group["lr"] for group in run.optimizer.param_groups] for run in runs]
-    base_kl_weights = [run.elbo.kl_weight for run in runs]
-    best: list[dict[str, Tensor]] = [{} for _ in runs]
+    parts = zip(models, guides, elbos, rates, strict=True)
+    runs = [begin(model, guide, own, data, optimizer, rate, device, processes) for model, guide, own, rate in parts]
     if checkpoint is not None:
-        best = _resume(runs, parameters, Path(checkpoint), processes)
+        _resume(runs, Path(checkpoint), processes)
     first = max(run.epoch for run in runs)
     bar = tqdm(total=epochs, initial=first, disable=not progress, desc=f"fit {len(runs)} members", unit="epoch")
-    steps = MemberSteps(runs, leaves, compile, bar.set_postfix_str)
-    try:
-        with bar, flushed_denormals(), ExitStack() as modes:
-            for module in modules:
-                modes.enter_context(in_mode(module, True))
-            _stop_ended(runs, patience, callbacks)
-            while active := [run for run in runs if not run.stop and run.epoch < epochs]:
-                epoch = active[0].epoch
-                for run, base, base_kl_weight in zip(runs, base_rates, base_kl_weights, strict=True):
-                    run.elbo.kl_weight = base_kl_weight * kl_schedule(epoch, epochs)
-                    for group, rate in zip(run.optimizer.param_groups, base, strict=True):
-                        group["lr"] = rate * lr_schedule(epoch, epochs)
-                is_new = epoch == first or not isinstance(data, Batches)
-                records = _one_pass(runs, steps, parameters, moved(data, *modules, device=device), is_new, checkpoint)
-                for k, record in records.items():
-                    held_out = None if validation is None else moved(validation, *modules, device=device)
-                    best[k] = end_epoch(runs[k], record, parameters[k], best[k], held_out, patience, callbacks, processes)
-                if checkpoint is not None:
-                    states = [run_state(*state, processes) for state in zip(runs, parameters, best, strict=True)]
-                    failures = [run.failure for run in runs]
-                    save_checkpoint(checkpoint, {"members": states, "failures": failures})
-                bar.update()
-                losses = [record["loss"] for record in records.values()]
-                bar.set_postfix_str(f"losses {min(losses):.4g} to {max(losses):.4g}" if losses else "")
-    finally:
-        for run, base_kl_weight in zip(runs, base_kl_weights, strict=True):
-            run.elbo.kl_weight = base_kl_weight
-    for run, trained, values in zip(runs, parameters, best, strict=True):
-        if values and patience is not None:
-            assign(trained, run.model, values)
+    steps = MemberSteps(runs, compile, bar.set_postfix_str)
+
+    def take_pass(batches: Iterable[tuple[Any, ...]]) -> dict[int, dict[str, Any]]:
+        is_new = max(run.epoch for run in runs) == first or not isinstance(data, Batches)
+        return _one_pass(runs, steps, batches, is_new, checkpoint)
+
+    def state() -> dict[str, Any]:
+        return {"members": [run_state(run, processes) for run in runs]}
+
+    run_epochs(
+        runs, data, take_pass, state, bar, processes,
+        epochs=epochs, kl_schedule=kl_schedule, lr_schedule=lr_schedule, validation=validation, patience=patience,
+        callbacks=callbacks, checkpoint=checkpoint, device=device,
+    )  # fmt: skip
     return runs
 
 
@@ -174,13 +144,12 @@ def _for_each(name: str, value: Any, count: int) -> list[Any]:
 def _one_pass(
     runs: Sequence[Fit],
     steps: MemberSteps,
-    parameters: Sequence[dict[str, Tensor]],
     batches: Iterable[tuple[Any, ...]],
     check: bool,
     checkpoint: Any,
 ) -> dict[int, dict[str, Any]]:
     """A step of all members with each batch; the records of those that go on, by number."""
-    totals = {k: Totals(run, parameters[k], checkpoint) for k, run in enumerate(runs) if not run.stop}
+    totals = {k: Totals(run, checkpoint) for k, run in enumerate(runs) if not run.stop}
     reports: list[Tensor] = []
     sites: Sequence[str] = ()
     with steps.training():
@@ -219,37 +188,20 @@ def _look(runs: Sequence[Fit], totals: dict[int, Totals], reports: list[Tensor],
 
 def _fail(runs: Sequence[Fit], k: int, error: FloatingPointError) -> None:
     runs[k].stop, runs[k].failure = True, str(error)
-    warnings.warn(f"member {k} stops, and the others go on: {error}", stacklevel=4)
+    warnings.warn(f"member {k} stops, and the others go on: {error}", stacklevel=6)
 
 
-def _stop_ended(runs: Sequence[Fit], patience: int | None, callbacks: Sequence[Callback]) -> None:
-    """Let members of an earlier part of the run rest, where they have ended or cannot take the others' steps."""
-    last = max(run.epoch for run in runs)
-    for k, run in enumerate(runs):
-        run.stop = run.failure is not None or has_ended(run, patience, callbacks)
-        if run.epoch < last and not run.stop:
-            run.stop = True
-            warnings.warn(
-                f"member {k} had stopped at epoch {run.epoch} and stays there, for the others are at {last}: train it "
-                "further by itself, with fit",
-                stacklevel=3,
-            )
-
-
-def _resume(
-    runs: Sequence[Fit], parameters: Sequence[dict[str, Tensor]], path: Path, processes: Processes
-) -> list[dict[str, Tensor]]:
-    """Put the state of a checkpoint into the runs, if there is one; the best parameters so far."""
+def _resume(runs: Sequence[Fit], path: Path, processes: Processes) -> None:
+    """Put the state of a checkpoint into the runs, if there is one."""
     state = saved_state(path, processes)
     if state is None:
-        return [{} for _ in runs]
+        return
     if "members" not in state:
         raise ValueError(f"{path} holds a run of fit: pass it to fit, or another path to fit_members")
     if (count := len(state["members"])) != len(runs):
         raise ValueError(f"{path} holds a run of {count} members, and there are {len(runs)}: pass another checkpoint path")
-    members = list(zip(runs, parameters, state["members"], strict=True))
+    members = list(zip(runs, state["members"], strict=True))
     for k, member in enumerate(members):
         refuse_other(*member, f"member {k} of {path}")
-    for run, failure in zip(runs, state["failures"], strict=True):
-        run.failure = failure
-    return [restore(*member, processes) for member in members]
+    for member in members:
+        restore(*member, processes)

@@ -10,7 +10,7 @@ import torch
 from pyro_vbd.placement import brought, common_device
 from pyro_vbd.random_state import forked_random_state
 from pyro_vbd.relevance import sparsity as share_removed
-from pyro_vbd.training.loop import Fit
+from pyro_vbd.training.run import Fit
 
 __all__ = ["alpha_quantiles", "kl_by_site", "sparsity"]
 

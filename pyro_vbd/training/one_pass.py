@@ -6,15 +6,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyro_vbd.training.processes import Processes
-
-if TYPE_CHECKING:
-    from pyro_vbd.training.loop import Fit
+from pyro_vbd.training.run import Fit
 
 __all__ = ["Gradients", "Report", "Step", "Totals", "common_step", "one_pass"]
 
@@ -31,7 +29,6 @@ def one_pass(
     run: Fit,
     take_step: Step,
     look_every: int,
-    parameters: dict[str, Tensor],
     batches: Iterable[tuple[Any, ...]],
     processes: Processes,
     checkpoint: Any,
@@ -42,7 +39,6 @@ def one_pass(
         run: whose ``step`` is counted on.
         take_step: a step.
         look_every: steps between two looks at their losses, each of which makes the host wait for the device.
-        parameters: by name.
         batches: this process's.
         processes: all that take part.
         checkpoint: the file, for messages.
@@ -51,7 +47,7 @@ def one_pass(
         ValueError: for no batch.
         FloatingPointError: for a loss or a parameter that is not finite.
     """
-    totals, reports = Totals(run, parameters, checkpoint), []
+    totals, reports = Totals(run, checkpoint), []
     report: Tensor = torch.zeros(0)
     sites: Sequence[str] = ()
     for batch, part in processes.in_step(batches):
@@ -70,12 +66,11 @@ class Totals:
 
     Args:
         run: whose ``step`` others count on.
-        parameters: by name.
         checkpoint: the file, for messages.
     """
 
-    def __init__(self, run: Fit, parameters: dict[str, Tensor], checkpoint: Any) -> None:
-        self._run, self._parameters, self._checkpoint = run, parameters, checkpoint
+    def __init__(self, run: Fit, checkpoint: Any) -> None:
+        self._run, self._checkpoint = run, checkpoint
         self._start, self._first = time.perf_counter(), run.step
         self._sums = torch.zeros(3, dtype=torch.float64, device="cpu")
 
@@ -92,7 +87,7 @@ class Totals:
         if not bool(finite.all()):
             place = int(finite.logical_not().nonzero()[0])
             self._run.step -= len(reports) - place  # the steps behind it have moved nothing
-            raise FloatingPointError(_diagnosis(self._run, values[place], sites, self._parameters, self._checkpoint))
+            raise FloatingPointError(_diagnosis(self._run, values[place], sites, self._checkpoint))
         self._sums += torch.stack([values[:, 1].sum(), values[:, 2:].sum(), values[:, 0].sum()])
 
     def record(self) -> dict[str, Any]:
@@ -105,7 +100,7 @@ class Totals:
         run = self._run
         if run.step == self._first:
             raise ValueError("the data gave no batch: pass a data set that is not empty and can be passed through again")
-        if bad := _not_finite(self._parameters):
+        if bad := _not_finite(run.parameters):
             raise FloatingPointError(
                 f"the parameters {bad} are no longer finite after step {run.step} (epoch {run.epoch}): lower the learning "
                 "rate" + _last_good(self._checkpoint)
@@ -118,7 +113,6 @@ class Totals:
 
 def common_step(
     run: Fit,
-    parameters: Sequence[Tensor],
     processes: Processes,
     add_gradients: Gradients,
     batch: tuple[Any, ...] | None,
@@ -128,17 +122,17 @@ def common_step(
     """A step of all processes, on the mean of their gradients. A loss that is not finite moves nothing."""
     run.optimizer.zero_grad()
     report, sites = last if batch is None else add_gradients(*batch)
-    report = processes.average(parameters, report, part)
+    report = processes.average(list(run.parameters.values()), report, part)
     if math.isfinite(report[0].item()):
         run.optimizer.step()
     return report, sites
 
 
-def _diagnosis(run: Fit, report: Tensor, sites: Sequence[str], parameters: dict[str, Tensor], checkpoint: Any) -> str:
+def _diagnosis(run: Fit, report: Tensor, sites: Sequence[str], checkpoint: Any) -> str:
     names = ["the log-likelihood", *sites]
     culprits = [name for name, value in zip(names, report[1:], strict=True) if not bool(value.isfinite())]
     culprits = [*culprits[1:], culprits[0]] if culprits[:1] == names[:1] else culprits
-    bad = _not_finite(parameters)
+    bad = _not_finite(run.parameters)
     return (
         f"the loss is {report[0].item()} at step {run.step} (epoch {run.epoch}), from {', '.join(culprits) or 'its sum'}"
         + (f", with {bad} no longer finite" if bad else "")

@@ -127,6 +127,10 @@ class Processes:
             dist.all_reduce(sums)
         return sums.tolist()  # type: ignore[no-any-return]
 
+    def any(self, value: bool) -> bool:
+        """Whether it is so in any process."""
+        return bool(self.total(value)[0])
+
     def average(self, parameters: Sequence[Tensor], report: Tensor, part: float) -> Tensor:
         """Replace the gradients by their mean over processes, weighted by the parts; the mean of the reports.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,8 @@ from torch.optim import Optimizer
 from pyro_vbd.random_state import get_random_state, set_random_state
 from pyro_vbd.training.checkpoint import load_checkpoint
 from pyro_vbd.training.processes import Processes
+from pyro_vbd.training.run import Fit
 from pyro_vbd.training.settings import differing_setting, run_settings
-
-if TYPE_CHECKING:
-    from pyro_vbd.training.loop import Fit
 
 __all__ = ["assign", "buffers", "refuse_other", "restore", "resume", "run_state", "saved_state"]
 
@@ -32,18 +30,18 @@ def buffers(model: Any) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def assign(parameters: dict[str, Tensor], model: Any, values: dict[str, Tensor]) -> None:
+def assign(run: Fit, values: dict[str, Tensor]) -> None:
     """Put values into the parameters, and into the buffers of the model."""
-    for name, value in {**parameters, **buffers(model)}.items():
+    for name, value in {**run.parameters, **buffers(run.model)}.items():
         value.copy_(values[name])
 
 
-def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], processes: Processes) -> dict[str, Any]:
+def run_state(run: Fit, processes: Processes) -> dict[str, Any]:
     """All that the rest of a run depends on, as tensors, numbers, lists and dicts; to be called by all processes."""
     return {
         "settings": run_settings(run),
-        "values": {name: value.detach() for name, value in _values(run, parameters).items()},
-        "best": best,
+        "values": {name: value.detach() for name, value in _values(run).items()},
+        "best": run.best,
         "optimizer": run.optimizer.state_dict(),
         "random_states": processes.gathered(get_random_state()),
         "history": run.history,
@@ -51,11 +49,12 @@ def run_state(run: Fit, parameters: dict[str, Tensor], best: dict[str, Tensor], 
         "step": run.step,
         "best_epoch": run.best_epoch,
         "stop": run.stop,
+        "failure": run.failure,
     }
 
 
-def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Processes) -> dict[str, Tensor]:
-    """Put the state of a checkpoint into the run, if there is one; the best parameters so far.
+def resume(run: Fit, path: Path, processes: Processes) -> None:
+    """Put the state of a checkpoint into the run, if there is one.
 
     Raises:
         ValueError: for a checkpoint that is damaged, of another run (see :func:`refuse_other`) or of members, or not there
@@ -63,11 +62,11 @@ def resume(run: Fit, parameters: dict[str, Tensor], path: Path, processes: Proce
     """
     state = saved_state(path, processes)
     if state is None:
-        return {}
+        return
     if "members" in state:
         raise ValueError(f"{path} holds {len(state['members'])} members: pass it to fit_members, or another path to fit")
-    refuse_other(run, parameters, state, str(path))
-    return restore(run, parameters, state, processes)
+    refuse_other(run, state, str(path))
+    restore(run, state, processes)
 
 
 def saved_state(path: Path, processes: Processes) -> dict[str, Any] | None:
@@ -81,18 +80,18 @@ def saved_state(path: Path, processes: Processes) -> dict[str, Any] | None:
     return load_checkpoint(path, map_location="cpu") if path.exists() else None
 
 
-def refuse_other(run: Fit, parameters: dict[str, Tensor], state: dict[str, Any], source: str) -> None:
+def refuse_other(run: Fit, state: dict[str, Any], source: str) -> None:
     """Refuse a state of :func:`run_state` that this run cannot go on from; ``source`` says where it lies.
 
     Raises:
         ValueError: for a state of an earlier version, of other settings (:func:`run_settings`) or another network, or of a
             guide whose fixed alphas or masks have other values.
     """
-    if "settings" not in state:
+    if "failure" not in state:
         raise ValueError(f"{source} holds no run of this version of pyro_vbd; {_MEND}")
     if difference := differing_setting(state["settings"], run_settings(run)):
         raise ValueError(f"{source} holds a run of other settings: {difference}; {_MEND}")
-    ours, theirs = _values(run, parameters), state["values"]
+    ours, theirs = _values(run), state["values"]
     for name in sorted({*ours, *theirs}):
         there, here = (str(tuple(v[name].shape)) if name in v else "none" for v in (theirs, ours))
         if there != here:
@@ -104,25 +103,24 @@ def refuse_other(run: Fit, parameters: dict[str, Tensor], state: dict[str, Any],
             raise ValueError(f"{source} holds a run of another guide: {name!r} has other values there than here; {_MEND}")
 
 
-def restore(run: Fit, parameters: dict[str, Tensor], state: dict[str, Any], processes: Processes) -> dict[str, Tensor]:
-    """Put a state that :func:`refuse_other` lets pass into the run; the best parameters so far.
+def restore(run: Fit, state: dict[str, Any], processes: Processes) -> None:
+    """Put a state that :func:`refuse_other` lets pass into the run.
 
     The optimizer keeps the settings that it has been made with now. A process that the run did not have before keeps its
     random state.
     """
     _load_optimizer(run.optimizer, state["optimizer"])  # first: torch may refuse its groups
-    assign(parameters, run.model, state["values"])
+    assign(run, state["values"])
     if processes.rank < len(state["random_states"]):
         set_random_state(state["random_states"][processes.rank])
     run.history, run.epoch, run.step = state["history"], state["epoch"], state["step"]
-    run.best_epoch, run.stop = state["best_epoch"], state["stop"]
+    run.best_epoch, run.best = state["best_epoch"], state["best"]
+    run.stop, run.failure = state["stop"], state["failure"]
     logger.info("resumed at epoch %d", run.epoch)
-    best: dict[str, Tensor] = state["best"]
-    return best
 
 
-def _values(run: Fit, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {**parameters, **buffers(run.model), **_fixed(run.guide)}
+def _values(run: Fit) -> dict[str, Tensor]:
+    return {**run.parameters, **buffers(run.model), **_fixed(run.guide)}
 
 
 def _fixed(guide: nn.Module) -> dict[str, Tensor]:

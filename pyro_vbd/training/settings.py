@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from numbers import Real
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -15,9 +15,7 @@ from pyro_vbd.distributions import tensors
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.priors.hyperparameter import Learned
 from pyro_vbd.priors.prior import HierarchicalPrior, Prior
-
-if TYPE_CHECKING:
-    from pyro_vbd.training.loop import Fit
+from pyro_vbd.training.run import Fit
 
 __all__ = ["differing_setting", "run_settings"]
 

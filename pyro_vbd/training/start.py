@@ -17,8 +17,9 @@ from pyro_vbd.parameters import captured_parameters
 from pyro_vbd.placement import moved
 from pyro_vbd.prototype import untouched
 from pyro_vbd.training.processes import Processes
+from pyro_vbd.training.run import Fit
 
-__all__ = ["check_arguments", "check_elbo", "find_parameters", "make_optimizer"]
+__all__ = ["begin", "check_arguments", "check_elbo", "find_parameters", "make_optimizer"]
 
 
 def check_arguments(data: Any, epochs: int, patience: int | None, validation: Any) -> None:
@@ -39,6 +40,24 @@ def check_arguments(data: Any, epochs: int, patience: int | None, validation: An
         raise ValueError(f"patience={patience} needs a validation loss to watch: pass validation=")
     if patience is not None and patience < 1:
         raise ValueError(f"patience={patience} stops before the first epoch: use 1 or more")
+
+
+def begin(
+    model: Any,
+    guide: VBDGuide,
+    elbo: VBD_ELBO,
+    data: Iterable[Any],
+    optimizer: Callable[[list[Tensor]], Optimizer] | None,
+    lr: float,
+    device: Any,
+    processes: Processes,
+) -> Fit:
+    """A run that has not taken a step, on the device that it is to train on; of arguments of :func:`~pyro_vbd.fit`."""
+    for part in (model, guide):
+        if device is not None and isinstance(part, nn.Module):
+            part.to(device)
+    parameters = find_parameters(model, guide, elbo, data, device, processes)
+    return Fit(model, guide, elbo, parameters, make_optimizer(optimizer, parameters.values(), lr))
 
 
 def check_elbo(elbo: Any) -> None:

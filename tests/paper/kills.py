@@ -22,7 +22,7 @@ def killed_after(saves: int, files: str = "*") -> Iterator[list[str]]:
                 raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        for user in ("pyro_vbd", "pyro_vbd.training.loop", "pyro_vbd.training.members"):
+        for user in ("pyro_vbd", "pyro_vbd.training.epochs"):
             patch.setattr(f"{user}.save_checkpoint", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             yield written

@@ -6,23 +6,24 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.training.loop import Fit
 from pyro_vbd.training.member_steps import MemberSteps
+from pyro_vbd.training.run import Fit
 from tests.member_runs import CLASSES, X, copies, data, members
 
 
 def runs_of(models, guides, optimizer=torch.optim.Adam, **settings):
-    runs, leaves = [], []
+    runs = []
     for model, guide in zip(models, guides, strict=True):
         elbo = vbd.VBD_ELBO()
-        leaves.append([p for p in elbo(model, guide).parameters() if p.requires_grad])
-        runs.append(Fit(model.train(), guide.train(), elbo, optimizer(leaves[-1], **{"lr": 1e-2, **settings})))
-    return runs, leaves
+        parameters = {name: p for name, p in elbo(model, guide).named_parameters() if p.requires_grad}
+        adam = optimizer(parameters.values(), **{"lr": 1e-2, **settings})
+        runs.append(Fit(model.train(), guide.train(), elbo, parameters, adam))
+    return runs
 
 
 def steps_of(models, guides, **settings):
-    runs, leaves = runs_of(models, guides, **settings)
-    return runs, MemberSteps(runs, leaves, False, lambda words: None)
+    runs = runs_of(models, guides, **settings)
+    return runs, MemberSteps(runs, False, lambda words: None)
 
 
 def reports(steps, count, batch):

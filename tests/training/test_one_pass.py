@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.training.loop import Fit
 from pyro_vbd.training.one_pass import Totals, one_pass
 from pyro_vbd.training.processes import Processes
+from pyro_vbd.training.run import Fit
 from tests.digits import pair, values
 
 
@@ -95,9 +95,9 @@ SITES = ("a", "b")
 def totals():
     model = vbd.Classifier(nn.Linear(3, 2), vbd.priors.GaussianUniform(), num_data=10)
     guide = vbd.VBDGuide(model)
-    run = Fit(model, guide, vbd.VBD_ELBO(0.5), torch.optim.Adam(guide.parameters(), lr=0.1), epoch=2, step=7)
-    parameters = dict(guide.named_parameters())
-    return run, parameters, Totals(run, parameters, None)
+    optimizer = torch.optim.Adam(guide.parameters(), lr=0.1)
+    run = Fit(model, guide, vbd.VBD_ELBO(0.5), dict(guide.named_parameters()), optimizer, epoch=2, step=7)
+    return run, Totals(run, None)
 
 
 def report(log_likelihood, *kls):
@@ -105,7 +105,7 @@ def report(log_likelihood, *kls):
 
 
 def test_a_record_holds_means_over_steps_in_nats_per_datum():
-    run, _, sums = totals()
+    run, sums = totals()
     run.step += 3
     run.optimizer.param_groups[0]["lr"] = 0.2  # by a schedule
     sums.add([report(-30.0, 1.0, 2.0), report(-20.0, 3.0, 4.0)], SITES)
@@ -120,7 +120,7 @@ def test_a_record_holds_means_over_steps_in_nats_per_datum():
 
 @pytest.mark.parametrize(("look_every", "taken"), [(1, 2), (2, 2), (3, 3), (9, 5)])
 def test_losses_are_looked_at_every_so_many_steps(look_every, taken):
-    run, parameters, _ = totals()
+    run, _ = totals()
     steps = []
 
     def take_step(batch, *_):
@@ -128,12 +128,12 @@ def test_losses_are_looked_at_every_so_many_steps(look_every, taken):
         return report(-1.0, float("nan") if len(steps) == 2 else 1.0, 1.0), SITES
 
     with pytest.raises(FloatingPointError, match=r"at step 8 \(epoch 2\), from a"):
-        one_pass(run, take_step, look_every, parameters, [()] * 5, Processes(), None)
+        one_pass(run, take_step, look_every, [()] * 5, Processes(), None)
     assert len(steps) == taken
 
 
 def test_the_first_loss_that_is_not_finite_names_its_step_and_site():
-    run, parameters, sums = totals()
+    run, sums = totals()
     run.step += 3
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 8 \(epoch 2\), from b: look"):
         sums.add([report(-1.0, 1.0, 1.0), report(-1.0, 1.0, float("nan")), report(float("nan"), 1.0, 1.0)], SITES)
@@ -142,18 +142,18 @@ def test_the_first_loss_that_is_not_finite_names_its_step_and_site():
         sums.add([report(float("nan"), 1.0, float("nan"))], SITES)
     with pytest.raises(FloatingPointError, match="from its sum: look"):
         sums.add([torch.tensor([float("inf"), -1.0, 1.0, 1.0])], SITES)
-    name, value = next(iter(parameters.items()))
+    name, value = next(iter(run.parameters.items()))
     value.data.view(-1)[0] = float("inf")
     with pytest.raises(FloatingPointError, match=rf"from b, with \['{name}'\] no longer finite: look"):
         sums.add([report(-1.0, 1.0, float("nan"))], SITES)
 
 
 def test_parameters_that_are_not_finite_and_passes_without_steps_give_no_record():
-    run, parameters, sums = totals()
+    run, sums = totals()
     with pytest.raises(ValueError, match="no batch"):
         sums.record()
     run.step += 1
-    name, value = next(iter(parameters.items()))
+    name, value = next(iter(run.parameters.items()))
     value.data.view(-1)[0] = float("inf")
     with pytest.raises(FloatingPointError, match=rf"\['{name}'\] are no longer finite after step 8"):
         sums.record()

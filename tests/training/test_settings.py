@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
-from pyro_vbd.training.loop import Fit
+from pyro_vbd.training.run import Fit
 from pyro_vbd.training.settings import differing_setting, run_settings
 from tests.digits import assert_equal, values
 
@@ -28,7 +28,7 @@ class Mine(P.Prior):
 def settings(prior, **of_guide):
     model = vbd.Classifier(nn.Sequential(nn.Linear(3, 2)), prior, 10)
     guide = vbd.VBDGuide(model, **of_guide)
-    return run_settings(Fit(model, guide, vbd.VBD_ELBO(), torch.optim.Adam(guide.parameters())))
+    return run_settings(Fit(model, guide, vbd.VBD_ELBO(), {}, torch.optim.Adam(guide.parameters())))
 
 
 def test_settings_in_words():
@@ -116,7 +116,7 @@ def test_networks_inside_a_module_of_ones_own_are_seen():
     found = []
     for model in [Two((1.0, scale)) for scale in (1.0, 2.0)]:
         guide = vbd.VBDGuide(model, torch.randn(2, 3))
-        found.append(run_settings(Fit(model, guide, vbd.VBD_ELBO(), torch.optim.SGD(guide.parameters(), 0.1))))
+        found.append(run_settings(Fit(model, guide, vbd.VBD_ELBO(), {}, torch.optim.SGD(guide.parameters(), 0.1))))
     expected = "the prior of 'net1.weight' is Gaussian(scale=1) there and Gaussian(scale=2) here"
     assert differing_setting(*found) == expected
 
@@ -126,7 +126,7 @@ def test_of_a_plain_function_there_is_what_its_guide_was_told():
         return P.Horseshoe(1.0).sample("w", x)
 
     guide = vbd.VBDGuide(model, torch.randn(3), alpha="layer")
-    found = run_settings(Fit(model, guide, vbd.VBD_ELBO(), torch.optim.SGD(guide.parameters(), 0.1)))
+    found = run_settings(Fit(model, guide, vbd.VBD_ELBO(), {}, torch.optim.SGD(guide.parameters(), 0.1)))
     assert found == {
         "the model": "function",
         "the guide's alpha": "'layer'",

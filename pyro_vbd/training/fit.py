@@ -1,10 +1,9 @@
-"""The training loop around ``elbo(model, guide)``: what examples need and users expect, and no more."""
+"""Training of one model: what examples need and users expect around ``elbo(model, guide)``, and no more."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,49 +17,17 @@ from tqdm import tqdm
 from pyro_vbd.compiling.compiled_elbo import compile as compile_loss
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.modes import in_mode
-from pyro_vbd.placement import moved
 from pyro_vbd.training.batches import Batches
-from pyro_vbd.training.checkpoint import save_checkpoint
-from pyro_vbd.training.denormals import flushed_denormals
-from pyro_vbd.training.epoch_end import end_epoch, has_ended
+from pyro_vbd.training.epochs import run_epochs
 from pyro_vbd.training.one_pass import Report, Step, common_step, one_pass
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.resume import assign, buffers, resume, run_state
+from pyro_vbd.training.resume import buffers, resume, run_state
+from pyro_vbd.training.run import Callback, Fit
 from pyro_vbd.training.schedules import Schedule, constant
-from pyro_vbd.training.start import check_arguments, check_elbo, find_parameters, make_optimizer
+from pyro_vbd.training.start import begin, check_arguments, check_elbo
 
-__all__ = ["Fit", "fit"]
+__all__ = ["fit"]
 
-
-@dataclass
-class Fit:
-    """A run as it stands: what callbacks see, and what :func:`fit` returns."""
-
-    #: What is trained, in place.
-    model: Callable[..., Any]
-    #: Its posterior.
-    guide: VBDGuide
-    #: The objective; while the run lasts its ``kl_weight`` is that of the epoch (``kl_schedule``).
-    elbo: VBD_ELBO
-    #: As it stands after the last step.
-    optimizer: Optimizer
-    #: One record per epoch: loss, log_likelihood and kl (nats per datum; of all where a model has no ``num_data``),
-    #: kl_weight, lr, seconds; validation, where there is any; callbacks add to it.
-    history: list[dict[str, Any]] = field(default_factory=list)
-    #: Epochs that are done, those of an earlier part of a resumed run included.
-    epoch: int = 0
-    #: Steps that are done, counted alike.
-    step: int = 0
-    #: Epoch with the lowest validation loss, where there is validation.
-    best_epoch: int | None = None
-    #: A callback sets it to end the run after this epoch.
-    stop: bool = False
-    #: Why a member of :func:`~pyro_vbd.fit_members` ended alone: where its loss, or a parameter, was not finite.
-    failure: str | None = None
-
-
-Callback = Callable[[Fit], Any]
 #: Compiled steps between two looks at their losses.
 _LOOK_EVERY = 50
 
@@ -142,62 +109,38 @@ def fit(
     check_elbo(elbo)
     if seed is not None:
         pyro.set_rng_seed(seed)
-    if device is not None:
-        for part in (model, guide):
-            if isinstance(part, nn.Module):
-                part.to(device)
     processes = Processes()
-    parameters = find_parameters(model, guide, elbo, data, device, processes)
-    run = Fit(model, guide, elbo, make_optimizer(optimizer, parameters.values(), lr))
-    base_rates = [group["lr"] for group in run.optimizer.param_groups]
-    base_kl_weight = elbo.kl_weight
-    best: dict[str, Tensor] = {}
+    run = begin(model, guide, elbo, data, optimizer, lr, device, processes)
     processes.draw_apart()
     if checkpoint is not None:
-        best = resume(run, parameters, Path(checkpoint), processes)
+        resume(run, Path(checkpoint), processes)
     modules = [part for part in (model, guide) if isinstance(part, nn.Module)]
-    processes.copy_from_first([*parameters.values(), *(v for part in modules for v in part.state_dict().values())])
+    processes.copy_from_first([*run.parameters.values(), *(v for part in modules for v in part.state_dict().values())])
     bar = tqdm(total=epochs, initial=run.epoch, disable=not progress or processes.rank > 0, desc="fit", unit="epoch")
-    take_step, look_every = _choose_step(run, parameters, processes, data, compile, bar.set_postfix_str)
-    try:
-        with bar, flushed_denormals(), in_mode(model, True), in_mode(guide, True):
-            run.stop = bool(processes.total(has_ended(run, patience, callbacks))[0])
-            while run.epoch < epochs and not run.stop:
-                elbo.kl_weight = base_kl_weight * kl_schedule(run.epoch, epochs)
-                rate = lr_schedule(run.epoch, epochs)
-                for group, base in zip(run.optimizer.param_groups, base_rates, strict=True):
-                    group["lr"] = base * rate
-                batches = moved(processes.share(data, run.epoch), model, guide, device=device)
-                record = one_pass(run, take_step, look_every, parameters, batches, processes, checkpoint)
-                processes.copy_from_first(buffers(model).values())
-                held_out = None
-                if validation is not None:
-                    held_out = moved(processes.share(validation, run.epoch + 1), model, guide, device=device)
-                best = end_epoch(run, record, parameters, best, held_out, patience, callbacks, processes)
-                run.stop = bool(processes.total(run.stop)[0])
-                if checkpoint is not None:
-                    state = run_state(run, parameters, best, processes)
-                    if processes.rank == 0:
-                        save_checkpoint(checkpoint, state)
-                bar.update()
-                bar.set_postfix({k: f"{record[k]:.4g}" for k in ("loss", "validation") if k in record})
-    finally:
-        elbo.kl_weight = base_kl_weight
-    if best and patience is not None:
-        assign(parameters, model, best)
+    take_step, look_every = _choose_step(run, processes, data, compile, bar.set_postfix_str)
+
+    def take_pass(batches: Iterable[tuple[Any, ...]]) -> dict[int, dict[str, Any]]:
+        record = one_pass(run, take_step, look_every, batches, processes, checkpoint)
+        processes.copy_from_first(buffers(model).values())
+        return {0: record}
+
+    run_epochs(
+        [run], data, take_pass, partial(run_state, run, processes), bar, processes,
+        epochs=epochs, kl_schedule=kl_schedule, lr_schedule=lr_schedule, validation=validation, patience=patience,
+        callbacks=callbacks, checkpoint=checkpoint, device=device,
+    )  # fmt: skip
     return run
 
 
 def _choose_step(
     run: Fit,
-    parameters: dict[str, Tensor],
     processes: Processes,
     data: Iterable[Any],
     compile: bool,
     progress: Callable[[str], object],
 ) -> tuple[Step, int]:
     """How to take a step, and how many steps may pass before their losses are looked at."""
-    common = partial(common_step, run, list(parameters.values()), processes)
+    common = partial(common_step, run, processes)
     if not compile:
         return partial(common, partial(run.elbo.report_and_grads, run.model, run.guide)), 1
     # one graph: compiling another for the smaller batch at the end of each epoch would take longer than it saves

@@ -1,0 +1,49 @@
+"""A run of training as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyro_vbd.elbo import VBD_ELBO
+from pyro_vbd.guide import VBDGuide
+
+__all__ = ["Callback", "Fit"]
+
+
+@dataclass
+class Fit:
+    """A run as it stands: what callbacks see, and what :func:`~pyro_vbd.fit` returns."""
+
+    #: What is trained, in place.
+    model: Callable[..., Any]
+    #: Its posterior.
+    guide: VBDGuide
+    #: The objective; while the run lasts its ``kl_weight`` is that of the epoch (``kl_schedule``).
+    elbo: VBD_ELBO
+    #: All tensors that are trained, by name.
+    parameters: dict[str, Tensor] = field(repr=False)
+    #: As it stands after the last step.
+    optimizer: Optimizer
+    #: One record per epoch: loss, log_likelihood and kl (nats per datum; of all where a model has no ``num_data``),
+    #: kl_weight, lr, seconds; validation, where there is any; callbacks add to it.
+    history: list[dict[str, Any]] = field(default_factory=list)
+    #: Epochs that are done, those of an earlier part of a resumed run included.
+    epoch: int = 0
+    #: Steps that are done, counted alike.
+    step: int = 0
+    #: Epoch with the lowest validation loss, where there is validation.
+    best_epoch: int | None = None
+    #: Parameters and buffers of the model as they were then, by name.
+    best: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    #: A callback sets it to end the run after this epoch.
+    stop: bool = False
+    #: Why a member of :func:`~pyro_vbd.fit_members` ended alone: where its loss, or a parameter, was not finite.
+    failure: str | None = None
+
+
+Callback = Callable[[Fit], Any]
