@@ -146,8 +146,8 @@ class VBDGuide(nn.Module):
             if submodule_name(site) in self.optima:
                 found[site] = _scale_quantile(q, wanted)
             else:
-                reference = next(self._learned[site].parameters())
-                found[site] = self._learned[site].quantile(wanted.to(reference))
+                reference = next(self.learned[site].parameters())
+                found[site] = self.learned[site].quantile(wanted.to(reference))
         return found
 
     @torch.no_grad()
@@ -161,13 +161,13 @@ class VBDGuide(nn.Module):
     def log_alpha(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         r""":math:`\log\alpha = \log\sigma^2 - \log\theta^2` of every weight (infinite at a mean of 0), by weight site."""
         self._ready(args, kwargs)
-        return {site: -self._learned[site].distribution().inverse_alpha.log() for site in self._weights}
+        return {site: -self.learned[site].distribution().inverse_alpha.log() for site in self._weights}
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _distributions(self) -> dict[str, Any]:
         """q of every latent in the model's order, without event dimensions; the scales follow from the weights."""
-        free: dict[str, Any] = {site: module.distribution() for site, module in self._learned.items()}
+        free: dict[str, Any] = {site: module.distribution() for site, module in self.learned.items()}
         gammas = {site: q.v for site, q in free.items() if isinstance(q, dist.Delta)}
         for module in self.optima.values():
             assert isinstance(module, OptimalScale)
@@ -175,7 +175,7 @@ class VBDGuide(nn.Module):
         return {site: free[site] for site in self._sites}
 
     @property
-    def _learned(self) -> dict[str, SitePosterior]:
+    def learned(self) -> dict[str, SitePosterior]:
         """The learned posteriors by site, whatever copies and moves the modules have been through."""
         modules = self.posteriors._modules
         return {site: modules[submodule_name(site)] for site in self._sites if submodule_name(site) in modules}  # type: ignore[misc]

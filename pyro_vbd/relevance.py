@@ -197,7 +197,7 @@ def _log_alpha(guide: Any) -> dict[str, Tensor]:
 
 def _moments(guide: VBDGuide) -> dict[str, tuple[Tensor, Tensor]]:
     """Variances and squared means, by weight site."""
-    weights = {site: guide._learned[site].distribution() for site in _log_alpha(guide)}
+    weights = {site: guide.learned[site].distribution() for site in _log_alpha(guide)}
     return {site: (q.variance, q.loc.square()) for site, q in weights.items()}
 
 

@@ -30,7 +30,7 @@ def restrict(guide: VBDGuide, masks: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: if a mask is of another network, holds other numbers than 0 and 1, or keeps nothing of a site.
     """
-    posteriors = {s: q for s, q in guide._learned.items() if isinstance(q, GaussianPosterior | MaskedPosterior)}
+    posteriors = {s: q for s, q in guide.learned.items() if isinstance(q, GaussianPosterior | MaskedPosterior)}
     check_masks(masks, {site: posterior.loc for site, posterior in posteriors.items()})
     for site, mask in masks.items():
         if not bool(mask.any()):

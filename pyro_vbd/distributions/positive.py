@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
@@ -226,8 +225,3 @@ class TwoPoint(_Positive):
             (self.low, self.high) if expand else (v.reshape(-1)[:1].reshape((1,) * v.dim()) for v in (self.low, self.high))
         )
         return torch.stack([low, high])
-
-    def posterior_quantile(self, log_weight: Callable[[Tensor], Tensor], probability: Tensor) -> Tensor:
-        """Quantile of the two points' masses times exp(log_weight), which no grid can find."""
-        odds = torch.logit(self.probability) + log_weight(self.high) - log_weight(self.low)
-        return torch.where(probability > (-odds).sigmoid(), self.high, self.low)

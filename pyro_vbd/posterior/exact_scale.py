@@ -42,7 +42,8 @@ class ExactScale(dist.TorchDistribution):
         count: n.
         evidence: :math:`\log Z` and :math:`E[1/v]` in closed form, where they are registered; else by quadrature.
 
-    Draws invert the distribution function on a grid of 1,000 nodes. No gradient goes through them or the density: in q(W)
+    A hyperprior that has few values and lists them (``has_enumerate_support``) is summed over instead. Otherwise draws
+    invert the distribution function on a grid of 1,000 nodes. No gradient goes through them or the density: in q(W)
     it vanishes, since q(gamma) is optimal.
     """
 
@@ -87,7 +88,7 @@ class ExactScale(dist.TorchDistribution):
     @property
     def point(self) -> Tensor:
         """Gamma at which the prior variance is 1/E[1/v], where the derivatives of the bound are those of a fixed gamma."""
-        return self._inverse(1.0 / self._root._solve()[1]).to(self._kind).expand(self.batch_shape)
+        return self._inverse(1.0 / self.evidence()[1]).to(self._kind).expand(self.batch_shape)
 
     @property
     def remainder(self) -> Tensor:
@@ -95,9 +96,24 @@ class ExactScale(dist.TorchDistribution):
 
         .. math:: -\log Z + \tfrac n2 \log E[1/v] - \tfrac S2 E[1/v]
         """
-        log_z, precision = self._root._solve()
+        log_z, precision = self.evidence()
         value = 0.5 * self._count * precision.log() - log_z - 0.5 * self._total * precision
         return value.to(self._kind).expand(self.batch_shape)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether gamma has few values, each with a mass, and no density."""
+        return bool(self._hyperprior.has_enumerate_support)
+
+    def evidence(self) -> tuple[Tensor, Tensor]:
+        """Log Z and E[1/v] of every group, in double precision; before any expansion of the batch shape."""
+        if self._root._solution is None:
+            self._root._solution = self._root._solve()
+        return self._root._solution
+
+    def without_closed_forms(self) -> ExactScale:
+        """The same, with log Z and E[1/v] as sums or by quadrature, also where closed forms are registered."""
+        return ExactScale(self._hyperprior, self._variance, self._inverse, self._total, self._count)
 
     @torch.no_grad()
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
@@ -108,9 +124,13 @@ class ExactScale(dist.TorchDistribution):
     def quantile(self, probability: Tensor) -> Tensor:
         """Elementwise, of shape ``probability.shape``, which ends in the batch shape."""
         probability = probability.double()
-        if hasattr(self._hyperprior, "posterior_quantile"):
-            value = self._hyperprior.posterior_quantile(self._log_weight, probability)
-            return value.to(self._kind)  # type: ignore[no-any-return]
+        if self.is_discrete:
+            points, log_mass = self._points()
+            points, order = points.sort(0)
+            value = points[0].expand(probability.shape)
+            for point, below in zip(points[1:], log_mass.gather(0, order).softmax(0).cumsum(0), strict=False):
+                value = torch.where(probability > below, point, value)
+            return value.to(self._kind)
         parts = []
         copies = [d for d in range(-self._total.dim(), 0) if probability.size(d) != self._total.size(d)]  # of expand
         front = tuple(range(len(copies)))
@@ -122,7 +142,7 @@ class ExactScale(dist.TorchDistribution):
         return torch.cat(parts, 1).reshape(by_group.shape).movedim(front, copies).to(self._kind)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        log_z = self._root._solve()[0]
+        log_z = self.evidence()[0]
         wide = value.double()
         return (self._hyperprior.log_prob(wide) + self._log_weight(wide) - log_z).to(value)
 
@@ -132,21 +152,29 @@ class ExactScale(dist.TorchDistribution):
 
     @torch.no_grad()
     def _solve(self) -> tuple[Tensor, Tensor]:
-        """Log Z and E[1/v] of every group."""
-        if self._solution is None:
-            if self._evidence is None:
-                log_z, precision = torch.empty_like(self._total), torch.empty_like(self._total)
-                open_ones = torch.arange(self._total.numel(), device=self._total.device)
-            else:
-                parts = self._evidence(self._hyperprior, self._total, self._count)
-                log_z, precision = (part.expand(self._total.shape).clone() for part in parts)
-                open_ones = (log_z.isnan() | precision.isnan()).flatten().nonzero().squeeze(1)
-            for where in open_ones.split(_CHUNK):
-                curve, transform = self._curve(where, 160)
-                log_z.view(-1)[where] = curve.log_integral()
-                precision.view(-1)[where] = curve.expectation(-self._variance(transform(curve.x)).log())
-            self._solution = log_z, precision
-        return self._solution
+        if self._evidence is None and self.is_discrete:
+            points, log_mass = self._points()
+            return log_mass.logsumexp(0), (log_mass.softmax(0) / self._variance(points)).sum(0)
+        if self._evidence is None:
+            log_z, precision = torch.empty_like(self._total), torch.empty_like(self._total)
+            open_ones = torch.arange(self._total.numel(), device=self._total.device)
+        else:
+            parts = self._evidence(self._hyperprior, self._total, self._count)
+            log_z, precision = (part.expand(self._total.shape).clone() for part in parts)
+            open_ones = (log_z.isnan() | precision.isnan()).flatten().nonzero().squeeze(1)
+        for where in open_ones.split(_CHUNK):
+            curve, transform = self._curve(where, 160)
+            log_z.view(-1)[where] = curve.log_integral()
+            precision.view(-1)[where] = curve.expectation(-self._variance(transform(curve.x)).log())
+        return log_z, precision
+
+    def _points(self) -> tuple[Tensor, Tensor]:
+        """The values of a discrete gamma and the logarithms of their masses times Z, of shape ``(values, *groups)``."""
+        listed = self._hyperprior.enumerate_support()
+        inner = listed.shape[1:]
+        points = listed.reshape(-1, *(1,) * (self._total.dim() - len(inner)), *inner)
+        log_mass = self._hyperprior.log_prob(points) + self._log_weight(points)
+        return points.expand(log_mass.shape), log_mass
 
     def _curve(self, where: Tensor, nodes: int) -> tuple[Grid, Any]:
         """The integrand for some of the groups, on gamma's unconstrained space."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pyro_vbd.distributions import positive
-from pyro_vbd.priors.evidence import register_evidence
 from pyro_vbd.priors.hyperparameter import Hyperparameter, check_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
@@ -76,13 +75,3 @@ def two_point_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | T
     low, high, odds = hyperprior.low, hyperprior.high, torch.logit(hyperprior.probability)
     in_slab = sum_of_squares * (1.0 / low - 1.0 / high) > count * (high / low).log() - 2.0 * odds
     return torch.where(in_slab, high, low)
-
-
-@register_evidence(positive.TwoPoint, "variance")
-def two_point_evidence(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> tuple[Tensor, Tensor]:
-    r""":math:`Z = \sum_k \pi_k v_k^{-n/2} e^{-S/2v_k}`, a sum of two."""
-    variances = torch.stack([hyperprior.low.expand_as(sum_of_squares), hyperprior.high.expand_as(sum_of_squares)])
-    log_mass = torch.stack([torch.log1p(-hyperprior.probability), hyperprior.probability.log()])
-    log_mass = log_mass.reshape((2,) + (1,) * (variances.dim() - 1)) if log_mass.dim() == 1 else log_mass
-    terms = log_mass - 0.5 * count * variances.log() - 0.5 * sum_of_squares / variances
-    return torch.logsumexp(terms, 0), (terms.softmax(0) / variances).sum(0)

@@ -38,7 +38,7 @@ class Case:
 
         self.model, self.guide = model, VBDGuide(model, scale_posterior=scale_posterior)
         self.guide()
-        posterior = self.guide._learned["w"]
+        posterior = self.guide.learned["w"]
         assert isinstance(posterior, GaussianPosterior)
         self.q = posterior
         self.q.log_var.data.copy_(2.0 * math.log(10.0) * (spread - 2.5))

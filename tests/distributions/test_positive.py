@@ -234,17 +234,6 @@ def test_both_points_are_listed(shape):
     assert torch.equal(fn.enumerate_support(expand=False), ends.reshape(2, *(1 for _ in shape)))
 
 
-def test_quantiles_of_two_points_under_a_weight():
-    fn = positive.TwoPoint(tensor(0.1), tensor(4.0), tensor(0.3))
-    share = 0.3 * 5.0 / (0.3 * 5.0 + 0.7 * 2.0)  # of the upper point, where it weighs 5 and the lower 2
-
-    def log_weight(gamma):
-        return torch.where(gamma == 4.0, math.log(5.0), math.log(2.0))
-
-    p = tensor([0.0, 1 - share - 1e-6, 1 - share + 1e-6, 1.0])
-    assert fn.posterior_quantile(log_weight, p).tolist() == [0.1, 0.1, 4.0, 4.0]
-
-
 # --- Bessel's function ---------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO
 from scipy import integrate, special, stats
+from torch.distributions import constraints
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
@@ -53,7 +54,7 @@ def number(value):
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1e3), (0.0, 0.5), (0.01, 2.0)])
 def test_uniform_is_an_incomplete_gamma_function(low, high, n, registered):
     """(1/(b-a)) (S/2)^(1-n/2) [Gamma(n/2 - 1, S/2b) - Gamma(n/2 - 1, S/2a)], and scipy's quad where that has no name."""
-    found = exact(dist.Uniform(number(low), number(high)), "variance", TOTALS, n, registered)._solve()
+    found = exact(dist.Uniform(number(low), number(high)), "variance", TOTALS, n, registered).evidence()
     for i, total in enumerate(TOTALS):
         best = np.clip(total / n, max(low, 1e-300), high)
         top = -0.5 * n * math.log(best) - 0.5 * total / best
@@ -85,7 +86,7 @@ def test_uniform_of_a_single_weight_is_erfc():
     total, high = np.array(TOTALS), 2.0
     expected = 2 * math.sqrt(high) * np.exp(-0.5 * total / high)
     expected = (expected - np.sqrt(2 * np.pi * total) * special.erfc(np.sqrt(0.5 * total / high))) / high
-    found = exact(dist.Uniform(number(0.0), number(high)), "variance", TOTALS, 1.0)._solve()[0]
+    found = exact(dist.Uniform(number(0.0), number(high)), "variance", TOTALS, 1.0).evidence()[0]
     np.testing.assert_allclose(found.cpu(), np.log(expected), rtol=1e-6)
 
 
@@ -103,7 +104,7 @@ def test_generalised_inverse_gaussian_is_conjugate(p, a, b, n, registered):
         ours = q.log_prob(gamma[:, None].expand(4, 4))[:, i]
         np.testing.assert_allclose(ours.cpu(), theirs.logpdf(gamma.cpu()), rtol=1e-6, atol=1e-6)
         mean = special.kve(p - 0.5 * n - 1, omega) / special.kve(p - 0.5 * n, omega) / scale
-        assert_close(q._solve()[1][i].item(), mean, rtol=1e-6, atol=0)
+        assert_close(q.evidence()[1][i].item(), mean, rtol=1e-6, atol=0)
         assert abs(theirs.cdf(median[i].item()) - 0.5) < 1e-4
 
 
@@ -119,16 +120,16 @@ def test_inverse_gamma_is_conjugate(on, registered):
         theirs = stats.invgamma(shape, scale=rate) if on == "variance" else stats.gamma(shape, scale=1 / rate)
         log_prob = q.log_prob(grid[:, None].expand(3, 4))[:, i]
         np.testing.assert_allclose(log_prob.cpu(), theirs.logpdf(grid.cpu()), rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(q._solve()[1][i].item(), shape / rate, rtol=1e-6)
+        np.testing.assert_allclose(q.evidence()[1][i].item(), shape / rate, rtol=1e-6)
         assert stats.kstest(draws[:, i].cpu().numpy(), theirs.cdf).pvalue > 1e-4
 
 
 def test_groups_of_several_sizes():
     total, n = number(TOTALS), number([1.0, 5.0, 2.0, 300.0])
     hyperprior = dist.HalfCauchy(number(0.5))
-    whole = ExactScale(hyperprior, torch.square, torch.sqrt, total, n)._solve()
+    whole = ExactScale(hyperprior, torch.square, torch.sqrt, total, n).evidence()
     for i in range(4):
-        alone = exact(hyperprior, "scale", [TOTALS[i]], n[i].item())._solve()
+        alone = exact(hyperprior, "scale", [TOTALS[i]], n[i].item()).evidence()
         assert_close(whole[0][i], alone[0][0])
         assert_close(whole[1][i], alone[1][0])
 
@@ -139,12 +140,12 @@ def test_hyperpriors_of_each_group_and_chunks(monkeypatch):
     scale, total = torch.rand(23, dtype=torch.float64) + 0.1, torch.rand(23, dtype=torch.float64)
     hyperprior = dist.HalfNormal(scale, validate_args=True)
     q = ExactScale(hyperprior, torch.square, torch.sqrt, total, 2.0)
-    found, median = q._solve(), q.quantile(torch.full((23,), 0.5))
+    found, median = q.evidence(), q.quantile(torch.full((23,), 0.5))
     with pytest.raises(ValueError, match="support"):
         hyperprior.log_prob(-scale)  # the user's own is as it was
     for i in (0, 9, 10, 22):
         alone = ExactScale(dist.HalfNormal(scale[i]), torch.square, torch.sqrt, total[i : i + 1], 2.0)
-        assert_close(found[0][i], alone._solve()[0][0])
+        assert_close(found[0][i], alone.evidence()[0][0])
         assert_close(median[i], alone.quantile(torch.full((1,), 0.5))[0])
 
 
@@ -189,7 +190,7 @@ def test_single_precision_is_integrated_in_double_precision():
         hyperprior = dist.Gamma(torch.tensor(5e3, dtype=dtype), torch.tensor(0.5, dtype=dtype))
         evidence = find_evidence(dist.Gamma, "precision")
         total = torch.ones(3, dtype=dtype)
-        found.append(ExactScale(hyperprior, torch.reciprocal, torch.reciprocal, total, 1.0, evidence)._solve())
+        found.append(ExactScale(hyperprior, torch.reciprocal, torch.reciprocal, total, 1.0, evidence).evidence())
     assert_close(*found)
 
 
@@ -208,7 +209,7 @@ def test_it_is_a_distribution(device):
     assert len(wide.sample().unique()) == 12
     assert_close(wide.point, q.point.expand(4, 1, 3))
     assert_close(wide.remainder, q.remainder.expand(4, 1, 3))
-    assert wide._root._solve() is q._solve()  # solved once for all copies
+    assert wide.evidence() is q.evidence()  # solved once for all copies
     assert not q.rsample().requires_grad
 
 
@@ -238,6 +239,50 @@ def test_quantiles_rise_and_agree_with_draws():
         assert ((share - level).abs() < 4.5 * (level * (1 - level) / 20_000).sqrt()).all()
 
 
+class Dice(dist.TorchDistribution):
+    """A gamma of three values, listed in no order, whose masses may differ from group to group."""
+
+    arg_constraints, support, has_enumerate_support = {}, constraints.positive, True
+    values = (1.0, 0.01, 9.0)
+
+    def __init__(self, masses):
+        self.masses = masses
+        super().__init__(masses.shape[:-1], validate_args=False)
+
+    def enumerate_support(self, expand=True):
+        return self.masses.new_tensor(self.values).reshape(-1, *(1,) * len(self.batch_shape)).expand(-1, *self.batch_shape)
+
+    def log_prob(self, value):
+        masses = [mass * (value == at) for mass, at in zip(self.masses.unbind(-1), self.values, strict=True)]
+        return sum(masses).log()
+
+
+@pytest.mark.parametrize("masses", [[0.2, 0.5, 0.3], [[0.2, 0.5, 0.3], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.0, 0.5, 0.5]]])
+@pytest.mark.parametrize(("on", "power"), [("variance", 1.0), ("scale", 2.0), ("precision", -1.0)])
+def test_a_gamma_of_few_values_is_summed_over(masses, on, power, device):
+    hyperprior, n = Dice(torch.tensor(masses, dtype=torch.float64)), 3.0
+    q = exact(hyperprior, on, TOTALS, n).expand(torch.Size((2, 4)))
+    variance = np.array(Dice.values) ** power
+    with np.errstate(divide="ignore"):
+        terms = np.log(np.broadcast_to(masses, (4, 3))) - 0.5 * n * np.log(variance)
+    terms = terms - 0.5 * np.array(TOTALS)[:, None] / variance
+    log_z, precision = (part.cpu().numpy() for part in q.evidence())
+    shares = np.exp(terms - special.logsumexp(terms, 1, keepdims=True))
+    np.testing.assert_allclose(log_z, special.logsumexp(terms, 1), rtol=1e-12)
+    np.testing.assert_allclose(precision, (shares / variance).sum(1), rtol=1e-12)
+    at = torch.tensor(Dice.values, dtype=torch.float64).reshape(3, 1, 1).expand(3, 2, 4)
+    np.testing.assert_allclose(q.log_prob(at).exp()[:, 1].cpu().numpy(), shares.T, rtol=1e-12)
+    below = np.cumsum(shares[:, [1, 0, 2]], 1)  # in the order of the values
+    for index, value in enumerate((0.01, 1.0, 9.0)):
+        low = below[:, index - 1] if index else np.zeros(4)
+        middle = torch.as_tensor(0.5 * (low + below[:, index]), device=device).expand(2, 4)
+        wide = torch.as_tensor(below[:, index] - low > 1e-9, device=device).expand(2, 4)
+        assert (q.quantile(middle)[wide] == value).all()
+    counts = torch.stack([(q.sample((5000,)) == value).double().mean(0) for value in Dice.values]).cpu().numpy()
+    shares = shares.T[:, None]
+    assert (abs(counts - shares) < 4.5 * np.sqrt(shares * (1 - shares) / 5000) + 1e-9).all()
+
+
 def test_collapsed_scales_stand_at_the_point():
     q = exact(dist.HalfCauchy(number(1.0)), "scale", TOTALS, 2.0)
     with CollapsedScales():
@@ -247,7 +292,7 @@ def test_collapsed_scales_stand_at_the_point():
     assert_close(value, q.point)
     assert other != 0.0
     assert (known == 1.0).all()
-    assert_close(q.point.square(), 1.0 / q._solve()[1])
+    assert_close(q.point.square(), 1.0 / q.evidence()[1])
 
 
 # --- the bound against the evidence --------------------------------------------------------------------------------------
@@ -495,7 +540,7 @@ def test_half_normal_by_quadrature_is_the_product_density(float64):
     w = np.array([1e-4, 0.3, 2.0])
     prior = HalfNormal(0.7)
     assert find_evidence(dist.HalfNormal, "scale") is None
-    found = exact(prior.hyperprior(number(0.0), scale=number(0.7)), "scale", w**2, 1.0)._solve()[0].cpu()
+    found = exact(prior.hyperprior(number(0.0), scale=number(0.7)), "scale", w**2, 1.0).evidence()[0].cpu()
     np.testing.assert_allclose(
         found, np.log(special.k0(w / 0.7) / (math.pi * 0.7)) + 0.5 * math.log(2 * math.pi), rtol=1e-6
     )

@@ -10,8 +10,9 @@ import torch
 from scipy import special, stats
 
 from pyro_vbd.distributions.positive import TwoPoint
+from pyro_vbd.posterior.exact_scale import ExactScale
 from pyro_vbd.priors import SpikeAndSlab
-from pyro_vbd.priors.spike_and_slab import two_point_evidence, two_point_variance
+from pyro_vbd.priors.spike_and_slab import two_point_variance
 from pyro_vbd.testing import check_prior
 from tests.priors.families import FamilyTests, as_numpy, as_tensor, at
 
@@ -113,7 +114,9 @@ def test_a_group_is_in_the_slab_from_the_sum_that_the_formula_names(probability,
 def test_the_evidence_of_groups_with_probabilities_of_their_own():
     total, probability = as_tensor([0.1, 3.0]), as_tensor([0.3, 0.6])
     hyperprior = at(SpikeAndSlab(0.1, 2.0), dtype=torch.float64)
-    together = two_point_evidence(TwoPoint(hyperprior.low, hyperprior.high, probability), total, 1.0)
+    several = TwoPoint(hyperprior.low, hyperprior.high, probability)
+    together = ExactScale(several, torch.clone, torch.clone, total, 1.0).evidence()
     for i in range(2):
-        alone = two_point_evidence(at(SpikeAndSlab(0.1, 2.0, probability[i].item()), dtype=torch.float64), total[i], 1.0)
+        own = at(SpikeAndSlab(0.1, 2.0, probability[i].item()), dtype=torch.float64)
+        alone = ExactScale(own, torch.clone, torch.clone, total[i], 1.0).evidence()
         torch.testing.assert_close(tuple(part[i] for part in together), alone)
