@@ -109,7 +109,6 @@ def find_parameters(
             batch = next(iter(moved(processes.share(data, 0), model, guide, device=device)))
         except StopIteration:
             raise ValueError("the data gave no batch: pass a data set that is not empty") from None
-        guide(*batch)  # a guide that has not met the data yet makes its parameters here
         with captured_parameters() as named:
             elbo.loss(model, guide, *batch)
         processes.check_plates(model, guide, batch)
