@@ -29,16 +29,16 @@ class Fit:
     parameters: dict[str, Tensor] = field(repr=False)
     #: As it stands after the last step.
     optimizer: Optimizer
-    #: One record per epoch: loss, log_likelihood and kl (nats per datum; of all where a model has no ``num_data``),
-    #: kl_weight, lr, seconds; validation, where there is any; callbacks add to it.
+    #: One record per epoch: epoch (from 0); loss, log_likelihood and kl (nats per datum; of all data where a model has no
+    #: ``num_data``); kl_weight, lr, seconds; validation, where there is any; callbacks add to it.
     history: list[dict[str, Any]] = field(default_factory=list)
     #: Epochs that are done, those of an earlier part of a resumed run included.
     epoch: int = 0
     #: Steps that are done, counted alike.
     step: int = 0
-    #: Epoch with the lowest validation loss, where there is validation.
+    #: The epoch with the lowest validation loss, from 0, where there is validation.
     best_epoch: int | None = None
-    #: Parameters and buffers of the model as they were then, by name.
+    #: What is trained, and the buffers of the model, as they were after ``best_epoch``, by name; empty without validation.
     best: dict[str, Tensor] = field(default_factory=dict, repr=False)
     #: A callback sets it to end the run after this epoch.
     stop: bool = False
