@@ -69,6 +69,7 @@ def choose_rules(scale_posterior: str, sites: Mapping[str, Any], hierarchy: Hier
             if weight.factors and weight.site not in taken:
                 raise ValueError(
                     f"scale_posterior='exact' needs a scale of {weight.site!r} whose prior is fixed, and that of "
-                    f"{[factor.site for factor in weight.factors]} holds a latent or a parameter: use 'lognormal'"
+                    f"{[factor.site for factor in weight.factors]} holds a latent or a parameter, or a parameter "
+                    "multiplies it: use 'lognormal'"
                 )
     return rules
