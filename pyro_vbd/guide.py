@@ -39,9 +39,9 @@ class VBDGuide(nn.Module):
     Eqs. (4) and (12) of Liu et al. 2019. A weight is a latent Normal of mean 0 (or log-uniform). Which latent is its
     variance, scale or precision is found from how the model depends on it, whatever its name, shape or constant. Where
     the optimum of that latent is registered (:func:`~pyro_vbd.priors.register_optimum`) it stands there at every step;
-    otherwise it is a learned point; ``scale_posterior`` gives it a density instead. A weight with several factors,
-    ``Normal(0, tau * lam)``, gets the optimum for the one with most elements. Any other latent gets a Gaussian on its
-    unconstrained space.
+    otherwise, and where its prior holds a latent or a parameter or a parameter multiplies it, it is a learned point;
+    ``scale_posterior`` gives it a density instead. Of the factors of a weight, ``Normal(0, tau * lam)``, the one with most
+    elements gets its optimum. Any other latent gets a Gaussian on its unconstrained space.
 
     Args:
         model: a Pyro model with static structure: a ``vbd`` model or any callable. It is not a submodule of the guide.
@@ -51,8 +51,10 @@ class VBDGuide(nn.Module):
             dimension; ``"layer"``: one for the site; a positive number: that alpha, fixed (eq. 17).
         scale_posterior: q(gamma). ``"delta"``, at the registered optimum or learned; ``"lognormal"``, a learned Gaussian of
             log gamma (of its logit between bounds), its bound estimated from draws; ``"exact"``, the optimum of all
-            densities given q(W), with which the bound is one on the evidence: in closed form where it is registered
-            (:func:`~pyro_vbd.priors.register_evidence`), else by quadrature at every step.
+            densities given q(W): in closed form where it is registered (:func:`~pyro_vbd.priors.register_evidence`), by a
+            sum where gamma has few values and lists them (``has_enumerate_support``), else by quadrature at every step,
+            which is slow where each of many weights has a gamma of its own. The bound is then one on the evidence, unless
+            a weight's scale has another factor, such as a global scale that is a latent: that one is a learned point.
         init_log_var: where :math:`\log\sigma^2` starts, in log(weight units squared); lower for a site where more than 1%
             of the nonzero means would start beyond :math:`\log\alpha = 3`. A shared alpha starts at
             :math:`\sigma^2` over the mean of :math:`\theta^2`, at most 1.
@@ -65,7 +67,7 @@ class VBDGuide(nn.Module):
     Raises:
         ValueError: for an unknown ``alpha`` or ``scale_posterior``; at the first run, for a model with nothing to infer, a
             discrete latent, a weight that is drawn inside a subsampled plate, or ``"exact"`` where the prior of a scale
-            holds a latent or a parameter.
+            holds a latent or a parameter, or a parameter multiplies it.
         RuntimeError: by ``load_state_dict``, where there are no parameters yet to load into.
     """
 
@@ -163,6 +165,16 @@ class VBDGuide(nn.Module):
         self._ready(args, kwargs)
         return {site: -self.learned[site].distribution().inverse_alpha.log() for site in self._weights}
 
+    @property
+    def learned(self) -> dict[str, SitePosterior]:
+        """The posteriors with parameters, by site; a scale that follows from the weights has none, and is not among them.
+
+        They are modules whose ``distribution()`` is q of the site, without its event dimensions.
+        """
+        # the modules of now: copies and moves may have put others in place
+        modules = self.posteriors._modules
+        return {site: modules[submodule_name(site)] for site in self._sites if submodule_name(site) in modules}  # type: ignore[misc]
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _distributions(self) -> dict[str, Any]:
@@ -173,12 +185,6 @@ class VBDGuide(nn.Module):
             assert isinstance(module, OptimalScale)
             free[module.site] = module(free, gammas)
         return {site: free[site] for site in self._sites}
-
-    @property
-    def learned(self) -> dict[str, SitePosterior]:
-        """The learned posteriors by site, whatever copies and moves the modules have been through."""
-        modules = self.posteriors._modules
-        return {site: modules[submodule_name(site)] for site in self._sites if submodule_name(site) in modules}  # type: ignore[misc]
 
     def _ready(self, args: Any, kwargs: Any) -> None:
         if not self._sites:

@@ -6,7 +6,8 @@ With q(W) fixed, the best q(gamma) of all is not a delta but
           \qquad Z = \int p(\gamma)\, v(\gamma)^{-n/2} e^{-S/2v(\gamma)} d\gamma,
 
 and with it the KL of a group, :math:`-\log Z - \tfrac12 \sum_i (\log\sigma_i^2 + 1)`, is finite. An entry gives
-:math:`\log Z` and :math:`E_q[1/v]`; where there is none, both are found by quadrature.
+:math:`\log Z` and :math:`E_q[1/v]`; where there is none, both are found by quadrature, or by a sum over the values of a
+hyperprior that lists them (``has_enumerate_support``).
 """
 
 from __future__ import annotations
