@@ -61,7 +61,8 @@ def select(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = No
 
     Args:
         net: any module.
-        prior: one prior, or a dict of patterns to priors of which the first that matches counts.
+        prior: one prior, or a dict of patterns to priors of which the first that matches counts; a weight that none
+            matches has no prior, and is trained as it is.
         where: a pattern, or several, of names of parameters, or of modules (all their weights); a module type, or a tuple
             of them (all their weights); a predicate; or None, the rule of :func:`~pyro_vbd.selection.is_weight` for what is
             not frozen (``requires_grad``).

@@ -65,7 +65,8 @@ def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], obj
     asks for the value of a tensor, makes a tensor whose shape depends on values, draws from Python's or NumPy's random
     state, counts its calls, or gives another graph at other data and parameters), for inputs that require a gradient, and
     under autocast; and silently inside a handler of Pyro, under ``torch.no_grad()``, and for inputs of further shapes once
-    there are ``max_graphs``. Numbers that a model reads from elsewhere (a closure, a prior) must not change.
+    there are ``max_graphs`` (with a warning where these are most of many calls). Numbers that a model reads from elsewhere
+    (a closure, a prior) must not change.
 
     Args:
         loss: ``VBD_ELBO()(model, guide)``.

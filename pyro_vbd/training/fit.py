@@ -83,15 +83,15 @@ def fit(
             torch's, Python's or NumPy's random state. A run that had stopped early stays as it is if this call's
             ``patience`` or a callback, asked once more, stops it there; else it goes on. Epochs, schedules, ``elbo``, data,
             ``lr`` and other settings of the optimizer may differ from the earlier call's, and those of this call count;
-            priors, ``num_data``, the guide's arguments and masks, and the kind of the optimizer may not.
+            the model's class, priors and ``num_data``, the guide's ``alpha``, ``scale_posterior`` and masks, and the kind
+            of the optimizer may not.
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there. Without it model and guide stay where they are,
             and batches are moved to them, unless a tensor of the batch is there already.
         compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU two to three times as fast for dense
             networks, and more under priors with much arithmetic, a third to a half faster for LeNet-5, no faster for a
-            residual network.
-            It takes ten seconds to two minutes at the start and so pays in runs of some thousands of steps: off by
-            default. Batches of another shape than the first, the smaller one at the end of a pass say, run as they would
+            residual network. It takes ten seconds to two minutes at the start, and so pays in runs of some thousands of
+            steps. Batches of another shape than the first, the smaller one at the end of a pass say, run as they would
             without. ``Batches`` has its values checked in the first pass only.
         progress: whether to show a bar.
 

@@ -16,7 +16,7 @@ __all__ = ["alpha_quantiles", "kl_by_site", "sparsity"]
 
 
 def sparsity(threshold: float = 3.0) -> Callable[[Fit], dict[str, Any]]:
-    """``"sparsity"``: the share of weights with log alpha above the threshold."""
+    """``"sparsity"``: the share of weights with log alpha above the threshold (of gates, above 0)."""
     return lambda run: {"sparsity": share_removed(run.guide, threshold)}
 
 
@@ -44,7 +44,7 @@ def kl_by_site(*batch: Any) -> Callable[[Fit], dict[str, Any]]:
     """``"kl_by_site"``: the KL of each site in nats.
 
     Args:
-        batch: inputs of the model to run it on; one datum is enough, for a closed-form KL does not depend on data.
+        batch: the model's arguments, targets included; one datum is enough, for a closed-form KL does not depend on data.
     """
 
     def record(run: Fit) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def run_settings(run: Fit) -> dict[str, str]:
     """Settings that have to be the same for a run to go on, by name.
 
     They are the kind of the model, its size of the data set, the prior of each weight of a lifted network in it, the
-    guide's arguments and the kind of the optimizer. Priors of a model that is a plain function cannot be seen.
+    guide's ``alpha`` and ``scale_posterior``, and the kind of the optimizer with what decides which tensors it keeps.
+    Priors of a model that is a plain function cannot be seen.
     """
     found = {"the model": type(run.model).__name__}
     found.update({name: _described(getattr(run.model, name)) for name in _OF_MODEL if hasattr(run.model, name)})
