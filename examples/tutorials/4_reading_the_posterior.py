@@ -1,6 +1,5 @@
 """Reading the posterior with ArviZ: draws, how far the guide is from the posterior, and what the model would have said.
 
-Needs ``pip install 'pyro-vbd[arviz]'``.
 Run it whole, ``python examples/tutorials/4_reading_the_posterior.py``, or cell by cell.
 """
 

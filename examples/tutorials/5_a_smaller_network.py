@@ -1,6 +1,5 @@
 """A smaller network: gates that close, units that are cut out, a file of some kilobytes.
 
-Needs ``pip install 'pyro-vbd[export]'``.
 Run it whole, ``python examples/tutorials/5_a_smaller_network.py``, or cell by cell.
 """
 
