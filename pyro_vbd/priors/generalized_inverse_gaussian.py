@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from pyro_vbd.distributions import positive
-from pyro_vbd.priors.evidence import register_evidence
 from pyro_vbd.priors.hyperparameter import Hyperparameter, is_number
 from pyro_vbd.priors.optimum import register_optimum
 from pyro_vbd.priors.prior import HierarchicalPrior
@@ -23,7 +22,8 @@ class GeneralizedInverseGaussian(HierarchicalPrior):
 
     Between the gamma (b -> 0) and the inverse gamma (a -> 0), and bounded for every p. The density stands on the variance.
     With q(gamma) a delta the optimum is the positive root of :math:`a\gamma^2 + (n + 2 - 2p)\gamma - (S + b) = 0`; with
-    ``scale_posterior="exact"`` q(gamma) is the same family with :math:`p - n/2`, a and :math:`b + S`.
+    ``scale_posterior="exact"`` q(gamma) is the same family with :math:`p - n/2`, a and :math:`b + S`, whose normaliser, a
+    Bessel function, is an integral itself.
 
     Source: Caron and Doucet 2008, *Sparse Bayesian nonparametric regression*, section 2.
 
@@ -68,20 +68,3 @@ class GeneralizedInverseGaussian(HierarchicalPrior):
 def generalized_inverse_gaussian_variance(hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor) -> Tensor:
     r"""The positive root of :math:`a\gamma^2 + (n + 2 - 2p)\gamma - (S + b) = 0`."""
     return quadratic_root(hyperprior.rate, count + 2.0 - 2.0 * hyperprior.order, sum_of_squares + hyperprior.inverse_rate)
-
-
-@register_evidence(positive.GeneralizedInverseGaussian, "variance")
-def generalized_inverse_gaussian_evidence(
-    hyperprior: Any, sum_of_squares: Tensor, count: float | Tensor
-) -> tuple[Tensor, Tensor]:
-    r"""With :math:`p' = p - n/2`, :math:`b' = b + S` and :math:`\omega = \sqrt{ab}`, and the same with primes:
-
-    .. math:: Z = \frac{(a/b)^{p/2} K_{p'}(\omega')}{(a/b')^{p'/2} K_p(\omega)}, \qquad
-              E[1/\gamma] = \sqrt{a/b'}\, \frac{K_{p'-1}(\omega')}{K_{p'}(\omega')}
-    """
-    p, a, b = hyperprior.order, hyperprior.rate, hyperprior.inverse_rate
-    order, inverse_rate = (p - 0.5 * count).to(sum_of_squares), b + sum_of_squares
-    omega = (a * inverse_rate).sqrt()
-    bessel = positive.log_bessel_k(order, omega)
-    log_z = 0.5 * (p * (a / b).log() - order * (a / inverse_rate).log()) + bessel - positive.log_bessel_k(p, (a * b).sqrt())
-    return log_z, (0.5 * (a / inverse_rate).log() + positive.log_bessel_k(order - 1.0, omega) - bessel).exp()
