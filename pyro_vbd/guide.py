@@ -52,9 +52,9 @@ class VBDGuide(nn.Module):
         scale_posterior: q(gamma). ``"delta"``, at the registered optimum or learned; ``"lognormal"``, a learned Gaussian of
             log gamma (of its logit between bounds), its bound estimated from draws; ``"exact"``, the optimum of all
             densities given q(W): in closed form where it is registered (:func:`~pyro_vbd.priors.register_evidence`), by a
-            sum where gamma has few values and lists them (``has_enumerate_support``), else by quadrature at every step,
-            which is slow where each of many weights has a gamma of its own. The bound is then one on the evidence, unless
-            a weight's scale has another factor, such as a global scale that is a latent: that one is a learned point.
+            sum where gamma has few values and lists them (``has_enumerate_support``), else by quadrature at every step. The
+            bound is then one on the evidence, unless a weight's scale has another factor, such as a global scale that is a
+            latent: that one is a learned point.
         init_log_var: where :math:`\log\sigma^2` starts, in log(weight units squared); lower for a site where more than 1%
             of the nonzero means would start beyond :math:`\log\alpha = 3`. A shared alpha starts at
             :math:`\sigma^2` over the mean of :math:`\theta^2`, at most 1.

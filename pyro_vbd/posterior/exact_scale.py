@@ -22,13 +22,15 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution, biject_to
 
-from pyro_vbd.distributions import base_distribution, map_tensors
+from pyro_vbd.distributions import base_distribution, map_tensors, tensors
+from pyro_vbd.distributions.interpolation import interpolated
 from pyro_vbd.distributions.quadrature import Grid, grid
 from pyro_vbd.priors.evidence import Evidence
 
 __all__ = ["CollapsedScales", "ExactScale"]
 
 _CHUNK = 20_000  # groups whose nodes are held at once
+_TABLE, _SMALL = 1000, 64  # values of S in a table, and how many weights a group has at most for which there is one
 
 
 class ExactScale(dist.TorchDistribution):
@@ -42,9 +44,11 @@ class ExactScale(dist.TorchDistribution):
         count: n.
         evidence: :math:`\log Z` and :math:`E[1/v]` in closed form, where they are registered; else by quadrature.
 
-    A hyperprior that has few values and lists them (``has_enumerate_support``) is summed over instead. Otherwise draws
-    invert the distribution function on a grid of 1,000 nodes. No gradient goes through them or the density: in q(W)
-    it vanishes, since q(gamma) is optimal.
+    Where more than 2,000 groups differ in S alone, quadrature is done for 1,000 values of S, and what lies between is
+    interpolated, to six digits for groups of at most 64 weights; larger ones are integrated one by one. A hyperprior
+    that has few values and lists them (``has_enumerate_support``) is summed over instead. Draws invert the distribution
+    function on a grid of 1,000 nodes. No gradient goes through them or the density: in q(W) it vanishes, since q(gamma) is
+    optimal.
     """
 
     arg_constraints: dict[str, Any] = {}
@@ -162,11 +166,29 @@ class ExactScale(dist.TorchDistribution):
             parts = self._evidence(self._hyperprior, self._total, self._count)
             log_z, precision = (part.expand(self._total.shape).clone() for part in parts)
             open_ones = (log_z.isnan() | precision.isnan()).flatten().nonzero().squeeze(1)
+        if len(open_ones) > 2 * _TABLE and self._is_shared():
+            log_z.view(-1)[open_ones], precision.view(-1)[open_ones] = self._between(self._total.reshape(-1)[open_ones])
+            return log_z, precision
         for where in open_ones.split(_CHUNK):
             curve, transform = self._curve(where, 160)
             log_z.view(-1)[where] = curve.log_integral()
             precision.view(-1)[where] = curve.expectation(-self._variance(transform(curve.x)).log())
         return log_z, precision
+
+    def _is_shared(self) -> bool:
+        """Whether groups differ in S alone, and are small enough for functions of log S that a table can follow."""
+        is_one = all(value.dim() == 0 for _, value in tensors(self._hyperprior))
+        return is_one and not isinstance(self._count, Tensor) and self._count <= _SMALL
+
+    def _between(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Log Z and E[1/v] of many groups, as functions of log S, from those of few that lie in between."""
+        logs = total.log()
+        unit = torch.linspace(0.0, 1.0, _TABLE, dtype=logs.dtype, device=logs.device)
+        nodes = logs.min() + (logs.max() - logs.min()) * unit
+        few = ExactScale(self._hyperprior, self._variance, self._inverse, nodes.exp(), self._count)
+        log_z, precision = few.evidence()
+        log_z, log_precision = interpolated(logs, nodes, log_z, precision.log())
+        return log_z, log_precision.exp()
 
     def _points(self) -> tuple[Tensor, Tensor]:
         """The values of a discrete gamma and the logarithms of their masses times Z, of shape ``(values, *groups)``."""

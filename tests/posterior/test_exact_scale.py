@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pyro
@@ -17,6 +18,7 @@ from torch.testing import assert_close
 import pyro_vbd as vbd
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.distributions.positive import GeneralizedInverseGaussian
+from pyro_vbd.posterior import exact_scale
 from pyro_vbd.posterior.exact_scale import CollapsedScales, ExactScale
 from pyro_vbd.priors import (
     GammaPrecision,
@@ -191,6 +193,74 @@ def test_single_precision_is_integrated_in_double_precision():
         total = torch.ones(3, dtype=dtype)
         found.append(ExactScale(hyperprior, torch.reciprocal, torch.reciprocal, total, 1.0, evidence).evidence())
     assert_close(*found)
+
+
+# --- many groups ----------------------------------------------------------------------------------------------------------
+
+ALIKE = {
+    "half-Cauchy": (lambda: dist.HalfCauchy(number(0.1)), "scale"),
+    "half-normal": (lambda: dist.HalfNormal(number(1.0)), "scale"),
+    "gamma": (lambda: dist.Gamma(number(1.5), number(0.4)), "precision"),
+    "uniform": (lambda: dist.Uniform(number(0.01), number(2.0)), "variance"),
+    "exponential": (lambda: dist.Exponential(number(0.5)), "variance"),
+}
+
+
+@pytest.mark.parametrize("n", [1.0, 9.0, 64.0])
+@pytest.mark.parametrize("name", ALIKE)
+def test_many_groups_of_one_density_are_found_between_few(name, n):
+    """To six digits, over ten decades of S: by quadrature for each of a part of them."""
+    make, on = ALIKE[name]
+    hyperprior = make()
+    total = n * 10 ** (10.0 * torch.rand(2001, dtype=torch.float64) - 8.0)
+    with quadratures() as counted:
+        many = exact(hyperprior, on, total.tolist(), n, registered=False)
+        found = many.evidence()
+    assert sum(counted) == 1000
+    alone = exact(hyperprior, on, total[:300].tolist(), n, registered=False)
+    for ours, theirs in zip(found, alone.evidence(), strict=True):
+        assert_close(ours[:300], theirs, rtol=1e-6, atol=1e-6)
+    assert_close(many.point[:300], alone.point, rtol=1e-6, atol=0)
+
+
+@contextmanager
+def quadratures():
+    """The numbers of groups that are integrated for, inside."""
+    counted = []
+
+    def counting(log_f, like, nodes, grid=exact_scale.grid):
+        counted.append(like.numel())
+        return grid(log_f, like, nodes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_scale, "grid", counting)
+        yield counted
+
+
+@pytest.mark.parametrize(
+    ("scale", "n", "count"),
+    [
+        ([1.0] * 5000, 1.0, 5000),  # densities of their own
+        (1.0, [1.0] * 5000, 5000),  # sizes of their own
+        (1.0, 65.0, 5000),  # large groups
+        (1.0, 1.0, 2000),  # few of them
+    ],
+    ids=["densities", "sizes", "large", "few"],
+)
+def test_other_groups_are_integrated_one_by_one(scale, n, count):
+    with quadratures() as counted:
+        n = number(n) if isinstance(n, list) else n
+        q = ExactScale(dist.HalfCauchy(number(scale)), torch.square, torch.sqrt, torch.rand(count).double(), n)
+        assert bool(q.evidence()[0].isfinite().all())
+    assert sum(counted) == count
+
+
+@pytest.mark.parametrize("total", [0.0, 2.0])
+def test_many_groups_that_are_all_the_same(total):
+    many = exact(dist.HalfCauchy(number(0.1)), "scale", [total] * 5000, 1.0)
+    one = exact(dist.HalfCauchy(number(0.1)), "scale", [total], 1.0)
+    for ours, theirs in zip(many.evidence(), one.evidence(), strict=True):
+        assert_close(ours, theirs.expand(5000), rtol=1e-12, atol=0)
 
 
 # --- a distribution ------------------------------------------------------------------------------------------------------
