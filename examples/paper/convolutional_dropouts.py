@@ -37,4 +37,4 @@ def methods(sizes: Sequence[str], printed: Mapping[str, Mapping[str, Any]]) -> d
         printed: the paper's figures, by row and size.
     """
     names = ("none", "bernoulli", "gaussian", "adversarial", "concrete", "vd", "vd-sparse", "vbd")
-    return dropout_rows(names, network, sizes, PLAIN, BAYES, printed)
+    return dropout_rows(names, network, sizes, PLAIN, dict.fromkeys(sizes, BAYES), printed)

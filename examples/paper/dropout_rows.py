@@ -67,7 +67,7 @@ def dropout_rows(
     network: Callable[[str], nn.Sequential],
     sizes: Sequence[str],
     plain: Mapping[str, Any],
-    bayes: Mapping[str, Any],
+    bayes: Mapping[str, Mapping[str, Any]],
     printed: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Method]:
     """The rows of a table, by name and in the order asked for.
@@ -77,17 +77,20 @@ def dropout_rows(
         network: makes the network of a size.
         sizes: of the network.
         plain: recipe of the rows without a posterior.
-        bayes: recipe of the variational rows.
+        bayes: recipes of the variational rows, by size.
         printed: the paper's figures, by row and size.
     """
     methods = {}
     for name in names:
         row = ROWS[name]
         if isinstance(row, Noisy):
-            train, recipe = partial(dropouts.train, network=network, name=name), {**plain, **row.more}
+            train = partial(dropouts.train, network=network, name=name)
+            recipes = {size: {**plain, **row.more} for size in sizes}
         else:
             train = partial(variational_classifier.train, network=network, prior=row.prior)
-            recipe = {**bayes, "alpha": row.alpha, "init_log_var": row.log_var}
-        recipes, figures = {size: recipe for size in sizes}, printed.get(name, {})
-        methods[name] = Method(row.title, train, recipes, figures, row.source, members=isinstance(row, Variational))
+            own = {"alpha": row.alpha, "init_log_var": row.log_var}
+            recipes = {size: {**bayes[size], **own} for size in sizes}
+        methods[name] = Method(
+            row.title, train, recipes, printed.get(name, {}), row.source, members=isinstance(row, Variational)
+        )
     return methods

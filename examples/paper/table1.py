@@ -23,6 +23,9 @@ PAPER = {"epochs": 50, "batch_size": 100, "lr": 1e-3, "decay_from": 0.5, "rates"
 STRONG = {**PAPER, "epochs": 300, "decay_from": 0.3, "max_norm": 2.0}
 #: The learning rate is chosen by the error of variational Bayesian dropout on held-out data, at widths 100 and 340.
 BAYES = {"epochs": 50, "batch_size": 100, "lr": 2e-3, "decay_from": 0.5, "kl_ramp": [5, 20], "kl_weight": 1.0}
+#: A KL that counts less, as in variant A2 of Kingma et al. 2015, where a network of this width would underfit.
+KL_WEIGHTS = {"100": 0.25}
+RECIPES = {size: {**BAYES, "kl_weight": KL_WEIGHTS.get(size, 1.0)} for size in SIZES}
 BAYES_STRONG = {**BAYES, "epochs": 300, "decay_from": 0.3, "kl_ramp": [10, 60]}
 
 
@@ -57,21 +60,23 @@ TABLES = [
         "Dropouts on MNIST, test error in %, by the number of units in each of three hidden layers",
         "mnist",
         SIZES,
-        dropout_rows(NAMES, network, SIZES, PAPER, BAYES, PRINTED),
+        dropout_rows(NAMES, network, SIZES, PAPER, RECIPES, PRINTED),
         COLUMNS,
         "The paper's protocol: 50 epochs, dropout rates 0.2 at the input and 0.5 inside. It does not state the optimizer, "
         "batch size, schedule and initialisation: here Adam, its rate falling to 0 over the second half, batches of 100, "
         "He's initialisation; the KL is ramped up from epoch 5 to 20; log variances start at -10, or lower where more than "
         "1% of the weights would start as removed, and Kingma's shared rates from a log variance of -8. The learning rate "
         "is 1e-3 in the plain rows, the best of 1e-3 and 2e-3, or as good, for each on held-out data at width 100; in the "
-        "variational rows 2e-3, the best of 1e-3, 2e-3 and 4e-3 for variational Bayesian dropout.",
+        "variational rows 2e-3, the best of 1e-3, 2e-3 and 4e-3 for variational Bayesian dropout. In these the KL counts "
+        "in full, but at width 100 a quarter, which is better than in full on held-out data for each of the three (of 1, "
+        "0.5, 0.25 and 0.1 the best for variational Bayesian dropout); at other widths it has not been tuned.",
     ),
     Table(
         "1-strong",
         "Dropouts on MNIST, trained well",
         "mnist",
         SIZES,
-        {**dropout_rows(NAMES, network, SIZES, STRONG, BAYES_STRONG, {}), "vbd-gates": GATES},
+        {**dropout_rows(NAMES, network, SIZES, STRONG, dict.fromkeys(SIZES, BAYES_STRONG), {}), "vbd-gates": GATES},
         COLUMNS,
         "The paper's baselines are under-trained: dropout with a bound on the weights' norms reaches 1.06% with 3x1024 "
         "units (Srivastava et al. 2014). Here 300 epochs, with a bound of 2 on the norm of the incoming weights of each "
