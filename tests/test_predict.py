@@ -55,6 +55,18 @@ def test_probabilities_average_the_draws_and_split_the_entropy():
     assert (found.mutual_information > 0.05).all()
 
 
+def test_scales_with_a_posterior_of_their_own_are_not_drawn(monkeypatch):
+    """Targets depend on the weights alone, and the quantiles of as many scales as weights take long."""
+    monkeypatch.delattr("pyro_vbd.posterior.exact_scale.ExactScale.quantile")
+    model, found = vbd.Classifier(nn.Linear(5, 3), vbd.priors.Horseshoe(), num_data=10), []
+    x = torch.randn(7, 5)
+    for scale_posterior in ("delta", "exact"):
+        guide = vbd.VBDGuide(model, scale_posterior=scale_posterior, init_log_var=-1.0)
+        pyro.set_rng_seed(3)
+        found.append(vbd.predict(model, guide, x, num_samples=6).probs)
+    assert torch.equal(*found)
+
+
 def test_entropies_at_certainty_and_at_ignorance():
     net = nn.Linear(2, 4, bias=False)
     nn.init.zeros_(net.weight)

@@ -34,26 +34,39 @@ class Grid:
         """The mean of g under the normalised integrand, from log g at the nodes."""
         return torch.exp(torch.logsumexp(self.log_f + log_g, 0) - torch.logsumexp(self.log_f, 0))
 
-    def quantile(self, probability: Tensor) -> Tensor:
-        """Where the normalised integral reaches ``probability``, which broadcasts against ``(..., *shape)``.
+    def quantiles(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """A function of probabilities and of the numbers of the integrals (in ``shape``, flattened) that each is of.
 
-        The density is taken as linear between nodes.
+        It says where the normalised integral reaches the probability; the density is taken as linear between nodes.
         """
-        shape = torch.broadcast_shapes(probability.shape, self.x.shape[1:])
-        density = (self.log_f - self.log_f.amax(0)).exp().reshape(len(self.x), -1).T.contiguous()  # (elements, nodes)
-        step = (self.x[1] - self.x[0]).flatten()
+        density = (self.log_f - self.log_f.amax(0)).exp().reshape(len(self.x), -1).T  # (integrals, nodes)
+        start, step = self.x[0].flatten(), (self.x[1] - self.x[0]).flatten()
+        parts = 0.5 * (density[:, 1:] + density[:, :-1])
+        density = density / parts.sum(1, keepdim=True)
         parts = 0.5 * (density[:, 1:] + density[:, :-1])
         cumulative = torch.cat([parts.new_zeros(len(parts), 1), parts.cumsum(1)], 1)
-        lead = shape[: len(shape) - (self.x.dim() - 1)]
-        wanted = probability.expand(shape).reshape(lead.numel(), -1).T * cumulative[:, -1:]
-        left = (torch.searchsorted(cumulative, wanted.contiguous(), right=True) - 1).clamp(0, density.size(1) - 2)
-        f0, f1 = density.gather(1, left), density.gather(1, left + 1)
-        rest = (wanted - cumulative.gather(1, left)).clamp_min(0.0)
-        # the root of (f1 - f0)/2 t^2 + f0 t = rest, without cancellation
-        below = f0 + (f0.square() + 2.0 * (f1 - f0) * rest).clamp_min(0.0).sqrt()
-        part = torch.where(below > 0, 2.0 * rest / below, 0.5).clamp(0.0, 1.0)
-        start = self.x[0].reshape(-1, 1)
-        return (start + step[:, None] * (left + part)).T.reshape(shape)
+        # one increasing sequence: the k-th integral goes from k to k + 1
+        ends = (cumulative.nan_to_num().clamp(0.0, 1.0) + torch.arange(len(parts), device=parts.device)[:, None]).flatten()
+        density, cumulative = density.flatten(), cumulative.flatten()
+
+        def at(probability: Tensor, number: Tensor) -> Tensor:
+            first = number * len(self.x)
+            place = torch.searchsorted(ends, (number + probability).contiguous(), right=True) - 1
+            left = torch.minimum(torch.maximum(place, first), first + len(self.x) - 2)
+            f0, f1 = density[left], density[left + 1]
+            rest = (probability - cumulative[left]).clamp_min(0.0)
+            # the root of (f1 - f0)/2 t^2 + f0 t = rest, without cancellation
+            below = f0 + (f0.square() + 2.0 * (f1 - f0) * rest).clamp_min(0.0).sqrt()
+            part = torch.where(below == 0, 0.5, 2.0 * rest / below).clamp(0.0, 1.0)
+            return start[number] + step[number] * (left - first + part)
+
+        return at
+
+    def quantile(self, probability: Tensor) -> Tensor:
+        """Where each normalised integral reaches ``probability``, which broadcasts against ``(..., *shape)``."""
+        shape = torch.broadcast_shapes(probability.shape, self.x.shape[1:])
+        number = torch.arange(self.x[0].numel(), device=self.x.device).reshape(self.x.shape[1:])
+        return self.quantiles()(probability.expand(shape), number.expand(shape))
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.draws.plate import DrawPlate, Traces
+from pyro_vbd.posterior.exact_scale import CollapsedScales
 from pyro_vbd.prototype import latent_sites
 from pyro_vbd.target_checks import check_inputs
 
@@ -95,7 +96,8 @@ class TargetDraws:
 
 @contextmanager
 def _unseen() -> Iterator[None]:
-    with poutine.block(), pyro.validation_enabled(False):
+    # targets depend on the weights alone: their scales need not be drawn
+    with poutine.block(), CollapsedScales(), pyro.validation_enabled(False):
         yield
 
 

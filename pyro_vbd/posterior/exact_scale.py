@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributions import Distribution, biject_to
 
 from pyro_vbd.distributions import base_distribution, map_tensors, tensors
-from pyro_vbd.distributions.interpolation import interpolated
+from pyro_vbd.distributions.interpolation import interpolated, neighbours
 from pyro_vbd.distributions.quadrature import Grid, grid
 from pyro_vbd.priors.evidence import Evidence
 
@@ -135,15 +135,19 @@ class ExactScale(dist.TorchDistribution):
             for point, below in zip(points[1:], log_mass.gather(0, order).softmax(0).cumsum(0), strict=False):
                 value = torch.where(probability > below, point, value)
             return value.to(self._kind)
-        parts = []
         copies = [d for d in range(-self._total.dim(), 0) if probability.size(d) != self._total.size(d)]  # of expand
         front = tuple(range(len(copies)))
         by_group = probability.movedim(copies, front)
         flat = by_group.reshape(-1, self._total.numel())
-        for where in torch.arange(self._total.numel(), device=self._kind.device).split(_CHUNK // 10):
-            curve, transform = self._curve(where, 1000)
-            parts.append(transform(curve.quantile(flat[:, where])))
-        return torch.cat(parts, 1).reshape(by_group.shape).movedim(front, copies).to(self._kind)
+        if self._total.numel() > 2 * _TABLE and self._is_shared():
+            value = self._quantile_between(flat)
+        else:
+            parts = []
+            for where in torch.arange(self._total.numel(), device=self._kind.device).split(_CHUNK // 10):
+                curve, transform = self._curve(where, 1000)
+                parts.append(transform(curve.quantile(flat[:, where])))
+            value = torch.cat(parts, 1)
+        return value.reshape(by_group.shape).movedim(front, copies).to(self._kind)
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_z = self.evidence()[0]
@@ -180,15 +184,28 @@ class ExactScale(dist.TorchDistribution):
         is_one = all(value.dim() == 0 for _, value in tensors(self._hyperprior))
         return is_one and not isinstance(self._count, Tensor) and self._count <= _SMALL
 
-    def _between(self, total: Tensor) -> tuple[Tensor, Tensor]:
-        """Log Z and E[1/v] of many groups, as functions of log S, from those of few that lie in between."""
+    def _table(self, total: Tensor) -> tuple[Tensor, Tensor, ExactScale]:
+        """Log S of some groups, and that of few groups between which they lie, with their posteriors."""
         logs = total.log()
         unit = torch.linspace(0.0, 1.0, _TABLE, dtype=logs.dtype, device=logs.device)
         nodes = logs.min() + (logs.max() - logs.min()) * unit
-        few = ExactScale(self._hyperprior, self._variance, self._inverse, nodes.exp(), self._count)
+        return logs, nodes, ExactScale(self._hyperprior, self._variance, self._inverse, nodes.exp(), self._count)
+
+    def _between(self, total: Tensor) -> tuple[Tensor, Tensor]:
+        """Log Z and E[1/v] of many groups, as functions of log S."""
+        logs, nodes, few = self._table(total)
         log_z, precision = few.evidence()
         log_z, log_precision = interpolated(logs, nodes, log_z, precision.log())
         return log_z, log_precision.exp()
+
+    def _quantile_between(self, probability: Tensor) -> Tensor:
+        """Quantiles of many groups, as functions of log S; of shape ``(..., groups)``, as the probabilities."""
+        logs, nodes, few = self._table(self._total.flatten())
+        curve, transform = few._curve(torch.arange(_TABLE, device=logs.device), 1000)
+        quantile, value = curve.quantiles(), torch.zeros_like(probability)
+        for number, weight in neighbours(logs, nodes):
+            value = value + weight * quantile(probability, number.expand(probability.shape))
+        return transform(value)  # type: ignore[no-any-return]
 
     def _points(self) -> tuple[Tensor, Tensor]:
         """The values of a discrete gamma and the logarithms of their masses times Z, of shape ``(values, *groups)``."""

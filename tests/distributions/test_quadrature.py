@@ -105,3 +105,22 @@ def test_gradients_of_the_logarithm():
     (slope,) = torch.autograd.grad(value.sum(), a)
     assert_close(value.detach(), torch.lgamma(a.detach()), rtol=1e-6, atol=1e-6)
     assert_close(slope, torch.digamma(a.detach()), rtol=1e-5, atol=1e-6)
+
+
+def test_quantiles_of_integrals_by_their_numbers():
+    loc, scale = normals()
+    curve = grid(lambda x: -0.5 * ((x - loc) / scale).square(), loc, 1000)
+    p = torch.tensor([[1e-9, 0.1, 0.5, 0.999], [0.3, 0.7, 1.0 - 1e-9, 0.5]], dtype=LINE)
+    number = torch.tensor([[0, 5, 1, 2], [3, 3, 4, 5]])
+    found = curve.quantiles()(p, number)
+    where, width = loc.flatten()[number], scale.flatten()[number]
+    expected = torch.as_tensor(stats.norm.ppf(p.cpu().numpy()), device=p.device)
+    assert_close((found - where) / width, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_integral_that_there_is_none_of_has_no_quantile_and_leaves_the_others_theirs():
+    slope = torch.tensor([1.0, 0.0, 2.0], dtype=LINE)
+    curve = grid(lambda x: -0.5 * slope * x.square(), slope, 1000)
+    found = curve.quantile(torch.tensor([[0.5], [0.975]], dtype=LINE))
+    assert found[:, 1].isnan().all()
+    assert_close(found[:, [0, 2]], torch.tensor([[0.0, 0.0], [1.95996, 1.38590]], dtype=LINE), rtol=0, atol=1e-4)

@@ -34,6 +34,11 @@ from pyro_vbd.priors import (
 )
 
 ROLES = {"variance": 1.0, "scale": 2.0, "precision": -1.0}
+FORMS = {
+    "variance": (torch.clone, torch.clone),
+    "scale": (torch.square, torch.sqrt),
+    "precision": (torch.reciprocal, torch.reciprocal),
+}
 TOTALS = [1e-6, 0.01, 1.0, 30.0]
 
 
@@ -221,6 +226,19 @@ def test_many_groups_of_one_density_are_found_between_few(name, n):
     for ours, theirs in zip(found, alone.evidence(), strict=True):
         assert_close(ours[:300], theirs, rtol=1e-6, atol=1e-6)
     assert_close(many.point[:300], alone.point, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_quantiles_of_many_groups_are_found_between_few(name):
+    make, on = ALIKE[name]
+    total = 10 ** (8.0 * torch.rand(2100, dtype=torch.float64) - 6.0)
+    p = torch.rand(3, 2100, dtype=torch.float64)
+    with quadratures() as counted:
+        q = ExactScale(make(), *FORMS[on], total.reshape(2, 1050), 1.0)
+        found = q.expand(torch.Size((3, 2, 1050))).quantile(p.reshape(3, 2, 1050))
+    assert (sum(counted), found.shape) == (1000, (3, 2, 1050))
+    alone = ExactScale(make(), *FORMS[on], total[:200], 1.0).quantile(p[:, :200])
+    assert_close(found.reshape(3, 2100)[:, :200], alone, rtol=1e-4, atol=0)
 
 
 @contextmanager
