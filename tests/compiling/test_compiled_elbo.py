@@ -140,6 +140,12 @@ def test_densities_of_the_scale(prior, scale_posterior):
     check(loss_of(nn.Linear(5, 3), prior, scale_posterior=scale_posterior), *batch())
 
 
+@pytest.mark.usefixtures("traced")
+def test_the_exact_posterior_of_many_scales():
+    net = nn.Sequential(nn.Linear(5, 500), nn.Tanh(), nn.Linear(500, 3))  # 2,500 weights, and 1,500
+    check(loss_of(net, priors.Horseshoe(), scale_posterior="exact"), *batch())
+
+
 NETWORKS = {
     "mlp": (lambda: models.mlp(784, (6,), 10), (1, 28, 28)),
     "lenet-300-100": (models.lenet_300_100, (1, 28, 28)),
