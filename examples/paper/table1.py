@@ -69,7 +69,7 @@ TABLES = [
         "is 1e-3 in the plain rows, the best of 1e-3 and 2e-3, or as good, for each on held-out data at width 100; in the "
         "variational rows 2e-3, the best of 1e-3, 2e-3 and 4e-3 for variational Bayesian dropout. In these the KL counts "
         "in full, but at width 100 a quarter, which is better than in full on held-out data for each of the three (of 1, "
-        "0.5, 0.25 and 0.1 the best for variational Bayesian dropout); at other widths it has not been tuned.",
+        "0.5, 0.25 and 0.1 the best for variational Bayesian dropout); wider networks have not been run with it yet.",
     ),
     Table(
         "1-strong",
