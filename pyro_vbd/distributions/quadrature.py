@@ -42,8 +42,8 @@ class Grid:
         density = (self.log_f - self.log_f.amax(0)).exp().reshape(len(self.x), -1).T  # (integrals, nodes)
         start, step = self.x[0].flatten(), (self.x[1] - self.x[0]).flatten()
         parts = 0.5 * (density[:, 1:] + density[:, :-1])
-        density = density / parts.sum(1, keepdim=True)
-        parts = 0.5 * (density[:, 1:] + density[:, :-1])
+        whole = parts.sum(1, keepdim=True)
+        density, parts = density / whole, parts / whole
         cumulative = torch.cat([parts.new_zeros(len(parts), 1), parts.cumsum(1)], 1)
         # one increasing sequence: the k-th integral goes from k to k + 1
         ends = (cumulative.nan_to_num().clamp(0.0, 1.0) + torch.arange(len(parts), device=parts.device)[:, None]).flatten()

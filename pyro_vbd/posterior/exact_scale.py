@@ -139,7 +139,7 @@ class ExactScale(dist.TorchDistribution):
         front = tuple(range(len(copies)))
         by_group = probability.movedim(copies, front)
         flat = by_group.reshape(-1, self._total.numel())
-        if self._total.numel() > 2 * _TABLE and self._is_shared():
+        if self._are_many_alike(self._total.numel()):
             value = self._quantile_between(flat)
         else:
             parts = []
@@ -170,7 +170,7 @@ class ExactScale(dist.TorchDistribution):
             parts = self._evidence(self._hyperprior, self._total, self._count)
             log_z, precision = (part.expand(self._total.shape).clone() for part in parts)
             open_ones = (log_z.isnan() | precision.isnan()).flatten().nonzero().squeeze(1)
-        if len(open_ones) > 2 * _TABLE and self._is_shared():
+        if self._are_many_alike(len(open_ones)):
             log_z.view(-1)[open_ones], precision.view(-1)[open_ones] = self._between(self._total.reshape(-1)[open_ones])
             return log_z, precision
         for where in open_ones.split(_CHUNK):
@@ -179,10 +179,10 @@ class ExactScale(dist.TorchDistribution):
             precision.view(-1)[where] = curve.expectation(-self._variance(transform(curve.x)).log())
         return log_z, precision
 
-    def _is_shared(self) -> bool:
-        """Whether groups differ in S alone, and are small enough for functions of log S that a table can follow."""
+    def _are_many_alike(self, groups: int) -> bool:
+        """Whether so many groups are worth a table: they differ in S alone, and are small enough for one to follow."""
         is_one = all(value.dim() == 0 for _, value in tensors(self._hyperprior))
-        return is_one and not isinstance(self._count, Tensor) and self._count <= _SMALL
+        return groups > 2 * _TABLE and is_one and not isinstance(self._count, Tensor) and self._count <= _SMALL
 
     def _table(self, total: Tensor) -> tuple[Tensor, Tensor, ExactScale]:
         """Log S of some groups, and that of few groups between which they lie, with their posteriors."""

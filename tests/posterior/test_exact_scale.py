@@ -34,11 +34,6 @@ from pyro_vbd.priors import (
 )
 
 ROLES = {"variance": 1.0, "scale": 2.0, "precision": -1.0}
-FORMS = {
-    "variance": (torch.clone, torch.clone),
-    "scale": (torch.square, torch.sqrt),
-    "precision": (torch.reciprocal, torch.reciprocal),
-}
 TOTALS = [1e-6, 0.01, 1.0, 30.0]
 
 
@@ -234,10 +229,10 @@ def test_quantiles_of_many_groups_are_found_between_few(name):
     total = 10 ** (8.0 * torch.rand(2100, dtype=torch.float64) - 6.0)
     p = torch.rand(3, 2100, dtype=torch.float64)
     with quadratures() as counted:
-        q = ExactScale(make(), *FORMS[on], total.reshape(2, 1050), 1.0)
+        q = exact(make(), on, total.reshape(2, 1050).tolist(), 1.0, registered=False)
         found = q.expand(torch.Size((3, 2, 1050))).quantile(p.reshape(3, 2, 1050))
     assert (sum(counted), found.shape) == (1000, (3, 2, 1050))
-    alone = ExactScale(make(), *FORMS[on], total[:200], 1.0).quantile(p[:, :200])
+    alone = exact(make(), on, total[:200].tolist(), 1.0, registered=False).quantile(p[:, :200])
     assert_close(found.reshape(3, 2100)[:, :200], alone, rtol=1e-4, atol=0)
 
 
