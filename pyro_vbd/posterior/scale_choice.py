@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Transform
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.posterior.hierarchy import Hierarchy
 from pyro_vbd.posterior.optimal_scale import DeltaAt, Exact, ScaleRule
+from pyro_vbd.posterior.scale_factors import Weight
 from pyro_vbd.priors.evidence import find_evidence
 from pyro_vbd.priors.optimum import find_optimum
 
@@ -51,7 +52,8 @@ def choose_rules(scale_posterior: str, sites: Mapping[str, Any], hierarchy: Hier
     """The gammas whose q follows from the weights: at most one factor of any weight, those with most elements first.
 
     Raises:
-        ValueError: for ``"exact"``, where the gammas of a weight depend on something that is learned.
+        ValueError: for ``"exact"``, where the gammas of a weight depend on something that is learned, or each of them acts
+            on other weights in another role, or beside a gamma that has its posterior already.
     """
     rule_of = scale_rule_of(scale_posterior)
     rules: dict[str, ScaleRule] = {}
@@ -67,9 +69,15 @@ def choose_rules(scale_posterior: str, sites: Mapping[str, Any], hierarchy: Hier
     if scale_posterior == "exact":
         for weight in hierarchy.weights.values():
             if weight.factors and weight.site not in taken:
-                raise ValueError(
-                    f"scale_posterior='exact' needs a scale of {weight.site!r} whose prior is fixed, and that of "
-                    f"{[factor.site for factor in weight.factors]} holds a latent or a parameter, or a parameter "
-                    "multiplies it: use 'lognormal'"
-                )
+                raise ValueError(f"scale_posterior='exact' has no scale of {weight.site!r} to stand on: "
+                                 f"{_why_none(weight, hierarchy)}: use 'lognormal'")  # fmt: skip
     return rules
+
+
+def _why_none(weight: Weight, hierarchy: Hierarchy) -> str:
+    """Why none of the factors of a weight's scale can have the exact posterior."""
+    names = [str(factor.site) for factor in weight.factors]
+    if not (fixed := [name for name in names if name in hierarchy.fixed]):
+        return f"the prior of {names} holds a latent or a parameter, or a parameter multiplies it"
+    others = sorted({other.site for name in fixed for other in hierarchy.acted_on(name)} - {weight.site})
+    return f"{fixed} also acts on {others}, there in another role, or beside a scale that has the exact posterior already"

@@ -121,7 +121,25 @@ def test_one_gamma_in_two_roles_has_no_optimum():
         pyro.sample("v", dist.Normal(0.0, gamma.rsqrt()).to_event(1))
 
     assert rules(model, "delta") == {}
-    with pytest.raises(ValueError, match=r"scale_posterior='exact' needs a scale of 'w' whose prior is fixed"):
+    with pytest.raises(
+        ValueError, match=r"no scale of 'w' to stand on: \['gamma'\] also acts on \['v'\], there in another"
+    ):
+        rules(model, "exact")
+
+
+def test_a_gamma_beside_one_that_has_its_posterior_already():
+    """Two factors of w: the larger has its posterior, and so the other, all that v has, can have none."""
+
+    def model():
+        row = pyro.sample("row", dist.HalfCauchy(torch.ones(3)).to_event(1))
+        tau = pyro.sample("tau", dist.HalfCauchy(1.0))
+        pyro.sample("w", dist.Normal(0.0, row * tau).to_event(1))
+        pyro.sample("v", dist.Normal(torch.zeros(2), tau).to_event(1))
+
+    assert set(rules(model, "delta")) == {"row"}
+    with pytest.raises(
+        ValueError, match=r"no scale of 'v' to stand on: \['tau'\] also acts on \['w'\], .*: use 'lognormal'"
+    ):
         rules(model, "exact")
 
 
@@ -136,7 +154,9 @@ def test_exact_names_the_weight_whose_scale_varies(what):
         pyro.sample("w", dist.Normal(0.0, gamma.sqrt()).to_event(1))
 
     assert rules(model, "delta") == {}
-    with pytest.raises(ValueError, match=r"'w'.*\['gamma'\] holds a latent or a parameter, .*: use 'lognormal'"):
+    with pytest.raises(
+        ValueError, match=r"'w'.*the prior of \['gamma'\] holds a latent or a parameter, .*: use 'lognormal'"
+    ):
         rules(model, "exact")
 
 
