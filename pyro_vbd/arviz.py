@@ -17,7 +17,7 @@ from pyro_vbd.draws.arrays import BY_DATUM, BY_DRAW, draw_arrays
 from pyro_vbd.draws.dimension_names import dimension_names
 from pyro_vbd.draws.runs import DrawRuns, all_data, draw_runs
 from pyro_vbd.posterior.hierarchy import find_hierarchy
-from pyro_vbd.prototype import untouched
+from pyro_vbd.prototype import Prototyped, untouched
 from pyro_vbd.site_patterns import idle
 from pyro_vbd.version import __version__
 
@@ -135,9 +135,10 @@ def to_arviz(
 
 
 def _hierarchy(model: Any, runs: DrawRuns) -> Any:
-    prototype = getattr(model, "prototype", None)
     with untouched(model):
-        return find_hierarchy(prototype, (), {}) if prototype is not None else find_hierarchy(model, runs.first, {})
+        if isinstance(model, Prototyped):
+            return find_hierarchy(model.prototype, (), {})
+        return find_hierarchy(model, runs.first, {})
 
 
 def _choose(patterns: str | Sequence[str] | None, latents: list[str], weights: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ from pyro_vbd.posterior.optimal_scale import OptimalScale
 from pyro_vbd.posterior.scale_choice import choose_rules, scale_rule_of
 from pyro_vbd.posterior.scale_factors import Weight
 from pyro_vbd.posterior.site_posteriors import SitePosterior, dropout_rate, submodule_name
-from pyro_vbd.prototype import latent_sites, run_with, sample_sites, untouched
+from pyro_vbd.prototype import Prototyped, latent_sites, run_with, sample_sites, untouched
 
 __all__ = ["VBDGuide"]
 
@@ -94,11 +94,10 @@ class VBDGuide(nn.Module):
         self.posteriors = nn.ModuleDict()
         self.optima = nn.ModuleDict()
         self._faults: dict[str | None, str] = {}  # why the model cannot run in one of Pyro's plates of draws
-        prototype = getattr(model, "prototype", None)
         if args or kwargs:
             self._set_up(model, args, kwargs)
-        elif prototype is not None:
-            self._set_up(prototype, (), {})
+        elif isinstance(model, Prototyped):
+            self._set_up(model.prototype, (), {})
 
     @property
     def model(self) -> Callable[..., Any]:
@@ -235,7 +234,7 @@ class VBDGuide(nn.Module):
             site: (node["fn"].event_dim, tuple(frame for frame in node["cond_indep_stack"] if frame.vectorized))
             for site, node in sites.items()
         }
-        if not hasattr(self.model, "prototype"):  # a network of this library broadcasts
+        if not isinstance(self.model, Prototyped):
             with untouched(self.model):
                 self._faults = broadcasting_faults(model, self.sample(3), trace, args, kwargs)
         logger.debug("%s: weights %s; optimal %s", self.name, sorted(hierarchy.weights), sorted(rules))

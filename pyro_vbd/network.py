@@ -23,6 +23,7 @@ from pyro_vbd.inputs import is_packed
 from pyro_vbd.parameters import OwnedParameters, announced, module_key, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import is_input_first
+from pyro_vbd.prototype import Prototyped
 from pyro_vbd.selection import Where, select
 
 __all__ = ["StochasticNetwork", "lift"]
@@ -30,7 +31,7 @@ __all__ = ["StochasticNetwork", "lift"]
 logger = logging.getLogger(__name__)
 
 
-class StochasticNetwork(nn.Module):
+class StochasticNetwork(nn.Module, Prototyped):
     """A network that draws its weights from their priors by ``pyro.sample`` at every call; made by :func:`lift`.
 
     The network inside is a copy. Its Bayesian weights keep the values that the means of a guide start from, and get no

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -21,7 +22,15 @@ from pyro_vbd.distributions import tensors
 from pyro_vbd.random_state import forked_random_state
 from pyro_vbd.target_checks import held_out_data
 
-__all__ = ["latent_sites", "observed_sites", "run_with", "sample_sites", "typical_value", "untouched"]
+__all__ = ["Prototyped", "latent_sites", "observed_sites", "run_with", "sample_sites", "typical_value", "untouched"]
+
+
+class Prototyped(ABC):
+    """A model that can state its latents without data, and broadcasts over draws of them. Abstract."""
+
+    @abstractmethod
+    def prototype(self) -> Any:
+        """State the latents alone: what a guide needs to know of this model."""
 
 
 def sample_sites(trace: poutine.Trace) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +18,7 @@ from pyro_vbd.likelihoods import GaussianLikelihood, bernoulli, categorical
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.parameters import announced, unique_label
 from pyro_vbd.priors.prior import Prior
+from pyro_vbd.prototype import Prototyped
 from pyro_vbd.selection import Where
 from pyro_vbd.target_checks import (
     binary_targets,
@@ -37,7 +38,7 @@ Likelihood = Callable[[Any], dist.TorchDistribution]
 _HALF = (torch.float16, torch.bfloat16)
 
 
-class SupervisedModel(nn.Module, ABC):
+class SupervisedModel(nn.Module, Prototyped):
     r"""A lifted network and a likelihood, as the Pyro model ``model(x, y=None)``. Abstract.
 
     .. math:: W \sim p(W), \qquad y_i \sim p(y_i \,|\, f(x_i; W)), \quad i \in \text{plate of size } N
@@ -62,7 +63,7 @@ class SupervisedModel(nn.Module, ABC):
         self._label = unique_label("likelihood")
 
     def prototype(self) -> None:
-        """State the latents alone: what a guide needs to know of this model, without data."""
+        """State the priors of all Bayesian weights; the network does not run."""
         self.network.prototype()
 
     def forward(self, x: Any, y: Tensor | None = None) -> Tensor:

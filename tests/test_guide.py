@@ -273,6 +273,26 @@ def test_parameters_exist_at_once_with_example_inputs_or_a_model_of_the_library(
     assert len(list(vbd.VBDGuide(classifier()).parameters())) == 4
 
 
+def test_an_attribute_named_prototype_is_a_models_own(device):
+    """As networks that classify by the nearest prototype have one: it does not state latents."""
+
+    class Nearest(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.prototype = nn.Parameter(torch.ones(3, device=device))
+
+        def forward(self, x):
+            w = pyro.sample("w", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
+            with pyro.plate("data", len(x)):
+                pyro.sample("y", dist.Normal(((x - self.prototype) * w).sum(-1), 1.0), obs=x[:, 0])
+
+    model = Nearest()
+    guide = vbd.VBDGuide(model)
+    assert not list(guide.parameters())
+    guide(torch.ones(2, 3, device=device))
+    assert list(guide.median()) == ["w"]
+
+
 @pytest.mark.parametrize("first", ["guide", "median", "quantiles", "sample", "log_alpha", "loss"])
 def test_parameters_exist_after_the_first_call_otherwise(first, device):
     guide = vbd.VBDGuide(regression)
