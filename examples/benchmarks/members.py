@@ -1,10 +1,10 @@
 """What a step of several members at once costs, against as many steps one after the other.
 
-    python examples/benchmarks/members.py [--net 784-300-100-10] [--width 16] [--members 8] [--batch 100] [--eager]
+    python examples/benchmarks/members.py [--nets 784-16-10 lenet-5-caffe] [--members 8] [--batch 100]
     python examples/benchmarks/members.py --members 1 2 4 8 16 --device cuda
 
-One single step is timed, and counted as often as there are members; each number of members is traced and compiled anew, in
-half a minute each. Rounds are interleaved, and the table holds medians.
+One single step is timed, and counted as often as there are members, both compiled and not; each number of members is traced
+and compiled anew, in half a minute each. Rounds are interleaved, and the table holds medians.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import torch
 
 import pyro_vbd as vbd
 from examples.benchmarks.contenders import Step, adam
 from examples.benchmarks.problems import NETS, Problem, dense, problem
+from examples.benchmarks.records import save_record
 from examples.benchmarks.timing import interleaved, machine
 from pyro_vbd.training.member_steps import MemberSteps
+
+#: A step that costs little beside its overhead, and those of the other benchmarks.
+MAPPED = {"784-16-10": dense(16, 1), **NETS}
+KINDS = {"compiled": True, "eager": False}
 
 
 def run_of(timed: Problem) -> vbd.Fit:
@@ -53,29 +59,46 @@ def together(timed: Problem, count: int, compile: bool) -> Iterator[Step]:
         yield lambda: steps((timed.x, timed.y), check=False)
 
 
+def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Seconds of a step, by kind and by ``"one"`` or the number of members."""
+    timed = problem(MAPPED[name], options.batch, options.device)
+    with ExitStack() as held:
+        steps: dict[tuple[str, str], Step] = {}
+        for kind in options.kinds:
+            steps[kind, "one"] = single(timed, KINDS[kind])
+            for count in options.members:
+                steps[kind, str(count)] = held.enter_context(together(timed, count, KINDS[kind]))
+        named = {" ".join(key): step for key, step in steps.items()}
+        seconds = interleaved(named, options.rounds, options.burst, options.device, name)
+    found: dict[str, dict[str, float]] = {kind: {} for kind in options.kinds}
+    for kind, count in steps:
+        found[kind][count] = seconds[f"{kind} {count}"]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=NETS, default="784-300-100-10")
-    parser.add_argument("--width", type=int, help="one hidden layer of this width, in place of the network")
+    parser.add_argument("--nets", nargs="+", choices=MAPPED, default=list(MAPPED))
     parser.add_argument("--members", type=int, nargs="+", default=[8])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of the single step and the others")
     parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--eager", action="store_true", help="compile neither the single step nor that of the members")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--burst", type=int, default=3, help="steps timed together")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), help="folder of the numbers")
     options = parser.parse_args()
-    timed = problem(dense(options.width, 1) if options.width else NETS[options.net], options.batch, options.device)
-    compile = not options.eager
-    print(f"{options.width or options.net}, batch {options.batch}, {machine(options.device)}")
-    with ExitStack() as held:
-        steps = {"one": single(timed, compile)}
-        for count in options.members:
-            steps[str(count)] = held.enter_context(together(timed, count, compile))
-        seconds = interleaved(steps, options.rounds, options.burst, options.device, "members")
-    print(f"\n{'members':>8}{'ms a step':>12}{'one by one':>12}{'ratio':>8}")
-    for count in options.members:
-        ours, theirs = 1e3 * seconds[str(count)], 1e3 * count * seconds["one"]
-        print(f"{count:>8}{ours:>12.2f}{theirs:>12.2f}{ours / theirs:>8.2f}")
+    head = f"batch {options.batch}, {machine(options.device)}"
+    print(head)
+    results = {}
+    for name in options.nets:
+        results[name] = measure(name, options)
+        print(f"\n{name:<20}{'members':>8}{'ms a step':>12}{'one by one':>12}{'ratio':>8}")
+        for kind, seconds in results[name].items():
+            for count in options.members:
+                ours, theirs = 1e3 * seconds[str(count)], 1e3 * count * seconds["one"]
+                print(f"  {kind:<18}{count:>8}{ours:>12.2f}{theirs:>12.2f}{ours / theirs:>8.2f}")
+    save_record(options.out / "members.json", head, results=results)
+    print(f"\nwritten to {options.out}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Predictions are per second and posterior draw; for the plain network, passes wit
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from examples.benchmarks import peers  # noqa: F401  (they register themselves)
 from examples.benchmarks.contenders import CONTENDERS, PLAIN
 from examples.benchmarks.figures import Panel, curves
 from examples.benchmarks.problems import Problem, dense, problem
+from examples.benchmarks.records import save_record
 from examples.benchmarks.timing import first_steps, interleaved, machine, peak_memory
 from examples.reporting import write
 
@@ -136,8 +136,7 @@ def main() -> None:
         parser.error("there is nothing to measure: give --widths or --depths")
     picture = draw(results, f"How the cost grows\n{head}")
     write(options.out / "scaling.png", lambda path: picture.savefig(path, dpi=110, format="png"))
-    content = json.dumps({"machine": head, "results": results}, indent=1)
-    write(options.out / "scaling.json", lambda path: path.write_text(content + "\n"))
+    save_record(options.out / "scaling.json", head, results=results)
     print(f"\nwritten to {options.out}")
 
 

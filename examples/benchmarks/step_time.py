@@ -13,7 +13,6 @@ TyXe runs with Pyro 1.9.1.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from examples.benchmarks import peers  # noqa: F401  (they register themselves)
 from examples.benchmarks.contenders import CONTENDERS, PLAIN, Unfit
 from examples.benchmarks.figures import bars
 from examples.benchmarks.problems import NETS, problem
+from examples.benchmarks.records import save_record
 from examples.benchmarks.timing import first_steps, interleaved, machine, peak_memory
 from examples.reporting import write
 
@@ -86,8 +86,7 @@ def main() -> None:
     }
     picture = bars(ratios, "step time / that of the plain network", f"One training step\n{head}")
     write(options.out / "step_time.png", lambda path: picture.savefig(path, dpi=120, format="png"))
-    content = json.dumps({"machine": head, "results": results}, indent=1)
-    write(options.out / "step_time.json", lambda path: path.write_text(content + "\n"))
+    save_record(options.out / "step_time.json", head, results=results)
     print(f"\nwritten to {options.out}")
 
 

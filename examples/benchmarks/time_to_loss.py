@@ -13,7 +13,6 @@ all of them reach it.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections import OrderedDict
@@ -28,6 +27,7 @@ from tqdm import tqdm
 import pyro_vbd as vbd
 from examples.benchmarks.contenders import adam
 from examples.benchmarks.figures import Panel, curves
+from examples.benchmarks.records import save_record
 from examples.benchmarks.timing import machine, wait
 from examples.data import LOADERS, Split, load
 from examples.reporting import spread, write
@@ -135,8 +135,7 @@ def main() -> None:
     )
     file = f"time_to_loss-{options.data}-{options.net}"
     write(options.out / f"{file}.png", lambda path: picture.savefig(path, dpi=110, format="png"))
-    content = json.dumps({"machine": head, "target": target, "runs": runs}, indent=1)
-    write(options.out / f"{file}.json", lambda path: path.write_text(content + "\n"))
+    save_record(options.out / f"{file}.json", head, target=target, steps=steps, runs=runs)
     print(f"\nwritten to {options.out}")
 
 
