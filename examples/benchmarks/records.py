@@ -36,4 +36,4 @@ def save_record(path: Path, machine: str, **measured: Any) -> None:
         **measured: the numbers.
     """
     record = {"command": command(sys.argv), "machine": machine, **measured}
-    write(path, lambda temporary: temporary.write_text(json.dumps(record, indent=1) + "\n"))
+    write(path, lambda temporary: temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n"))

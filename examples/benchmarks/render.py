@@ -70,7 +70,7 @@ def step_time(record: Record) -> str:
     nets = record["results"]
     columns = list(nets.values())
     head, rows = ["", *nets], ratios(columns, "seconds", milliseconds)
-    if not math.isnan(columns[0][PLAIN]["bytes"]):
+    if all("bytes" in found[PLAIN] for found in columns):
         head += [f"{net}, memory" for net in nets]
         rows = [[*time, *memory[1:]] for time, memory in zip(rows, ratios(columns, "bytes", megabytes), strict=True)]
     return table(head, rows)

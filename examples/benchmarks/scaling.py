@@ -10,6 +10,7 @@ Predictions are per second and posterior draw; for the plain network, passes wit
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from examples.benchmarks.contenders import CONTENDERS, PLAIN
 from examples.benchmarks.figures import Panel, curves
 from examples.benchmarks.problems import Problem, dense, problem
 from examples.benchmarks.records import save_record
-from examples.benchmarks.timing import first_steps, interleaved, machine, peak_memory
+from examples.benchmarks.timing import add_memory, first_steps, interleaved, machine
 from examples.reporting import write
 
 #: Data in one prediction.
@@ -39,8 +40,7 @@ def measure(size: Problem, names: Sequence[str], options: argparse.Namespace, la
     seconds = interleaved(steps, options.rounds, options.burst, options.device, label)
     found = {name: {"seconds": seconds[name], "first": first[name]} for name in steps}
     del steps
-    for name in found:
-        found[name]["bytes"] = peak_memory(size, name)
+    add_memory(size, found, print)
     return found
 
 
@@ -79,9 +79,10 @@ def print_size(label: str, found: Mapping[str, Any]) -> None:
     plain = found["steps"][PLAIN]
     print(f"\n{label:<34}{'ms a step':>12}{'x plain':>10}{'first step s':>14}{'MB':>10}{'x plain':>10}")
     for name, values in found["steps"].items():
+        memory = values.get("bytes", math.nan)
         print(
             f"  {name:<32}{1e3 * values['seconds']:>12.2f}{values['seconds'] / plain['seconds']:>10.2f}"
-            f"{values['first']:>14.2f}{values['bytes'] / 1e6:>10.1f}{values['bytes'] / plain['bytes']:>10.2f}"
+            f"{values['first']:>14.2f}{memory / 1e6:>10.1f}{memory / plain['bytes']:>10.2f}"
         )
     for name, rate in found["predictions"].items():
         print(f"  {name:<32}{rate:>12.3g} predictions a second")
@@ -105,7 +106,7 @@ def draw(results: Mapping[str, Mapping[int, Mapping[str, Any]]], title: str) -> 
             for name in next(iter(found.values()))["predictions"]
         }
         step = lines(found, lambda at, name: at[name]["seconds"] / at[PLAIN]["seconds"])
-        memory = lines(found, lambda at, name: at[name]["bytes"] / at[PLAIN]["bytes"])
+        memory = lines(found, lambda at, name: at[name].get("bytes", math.nan) / at[PLAIN]["bytes"])
         first = lines(found, lambda at, name: at[name]["first"])
         rows.append([
             Panel("A step", kind, "time / plain network's", step, "x"),

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from examples.benchmarks import peers  # noqa: F401  (they register themselves)
-from examples.benchmarks.contenders import CONTENDERS, PLAIN, Unfit
+from examples.benchmarks.contenders import CONTENDERS, PLAIN
 from examples.benchmarks.figures import bars
 from examples.benchmarks.problems import NETS, problem
 from examples.benchmarks.records import save_record
-from examples.benchmarks.timing import first_steps, interleaved, machine, peak_memory
+from examples.benchmarks.timing import add_memory, first_steps, interleaved, machine
 from examples.reporting import write
 
 COLUMNS = ("ms a step", "x plain", "first step s", "MB", "x plain")
@@ -39,24 +39,22 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str, float
     timed = problem(NETS[name], options.batch, options.device)
     steps, first = first_steps(timed, chosen(options.only), print)
     seconds = interleaved(steps, options.rounds, options.burst, options.device, name)
-    found = {c: {"seconds": seconds[c], "first": first[c], "bytes": math.nan} for c in steps}
+    found = {c: {"seconds": seconds[c], "first": first[c]} for c in steps}
     if options.memory:
         del steps
-        for contender in found:
-            try:
-                found[contender]["bytes"] = peak_memory(timed, contender)
-            except Unfit as reason:
-                print(f"the memory of {contender} is not known: {reason}")
+        add_memory(timed, found, print)
     return found
 
 
 def print_table(name: str, found: dict[str, dict[str, float]]) -> None:
     """Contenders in rows."""
     print(f"\n{name:<40}" + "".join(f"{column:>14}" for column in COLUMNS))
+    plain = found[PLAIN]
     for contender, values in found.items():
+        memory = values.get("bytes", math.nan)
         numbers = (
-            1e3 * values["seconds"], values["seconds"] / found[PLAIN]["seconds"], values["first"],
-            values["bytes"] / 1e6, values["bytes"] / found[PLAIN]["bytes"],
+            1e3 * values["seconds"], values["seconds"] / plain["seconds"], values["first"],
+            memory / 1e6, memory / plain.get("bytes", math.nan),
         )  # fmt: skip
         print(
             f"  {contender:<38}" + "".join(f"{number:>14.2f}" if number == number else f"{'-':>14}" for number in numbers)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from examples.benchmarks.contenders import CONTENDERS, Step, Unfit
 from examples.benchmarks.problems import Problem
 
-__all__ = ["first_steps", "interleaved", "machine", "peak_memory"]
+__all__ = ["add_memory", "first_steps", "interleaved", "machine", "peak_memory"]
 
 
 def machine(device: torch.device) -> str:
@@ -81,18 +81,31 @@ def interleaved(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def add_memory(problem: Problem, found: Mapping[str, dict[str, float]], report: Callable[[str], object]) -> None:
+    """Put the most bytes of one step, ``"bytes"``, beside what was measured of each contender, where they can be known.
+
+    Args:
+        problem: the problem.
+        found: values by contender.
+        report: takes a sentence for each whose memory is not known.
+    """
+    for name, values in found.items():
+        try:
+            values["bytes"] = peak_memory(problem, name)
+        except Unfit as reason:
+            report(f"the memory of {name} is not known: {reason}")
+
+
 def peak_memory(problem: Problem, name: str) -> float:
     """The most bytes that torch holds during one step of a contender after its first ones: tensors of all kinds.
 
-    Of what is allocated outside torch (NumPyro's arrays) it knows nothing, and gives NaN.
-
     Raises:
-        Unfit: where the contender cannot take part.
+        Unfit: where the contender cannot take part, or has arrays that are not torch's.
     """
     gc.collect()  # what others have left in cycles
     cuda = problem.device.type == "cuda"
     if CONTENDERS[name].package == "numpyro":
-        return float("nan")
+        raise Unfit("its arrays are not torch's")
     if cuda:
         torch.cuda.synchronize()
         held = torch.cuda.memory_allocated()

@@ -6,7 +6,7 @@ import torch
 from examples.benchmarks import peers  # noqa: F401  (they register themselves)
 from examples.benchmarks.contenders import CONTENDERS, PLAIN, Contender, HandWritten, Unfit
 from examples.benchmarks.problems import dense, problem
-from examples.benchmarks.timing import first_steps, interleaved, peak_memory
+from examples.benchmarks.timing import add_memory, first_steps, interleaved, peak_memory
 
 
 @pytest.fixture
@@ -42,6 +42,16 @@ def test_memory_of_the_plain_network_is_that_of_its_tensors(small):
     parameters = sum(value.numel() for value in small.net().parameters()) * 4
     # a value, a gradient and two moments each; beyond them a batch of activations
     assert 4 * parameters <= peak_memory(small, PLAIN) <= 4 * parameters + 20 * (784 + 8 * 60) * 4 + 20_000
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_memory_that_torch_does_not_know_is_left_out(small, monkeypatch):
+    monkeypatch.setitem(CONTENDERS, "theirs", Contender("theirs", lambda problem: lambda: None, "numpyro"))
+    found, said = {PLAIN: {"seconds": 1.0}, "theirs": {"seconds": 2.0}}, []
+    add_memory(small, found, said.append)
+    assert found["theirs"] == {"seconds": 2.0}
+    assert found[PLAIN]["bytes"] == pytest.approx(peak_memory(small, PLAIN), rel=0.01)
+    assert said == ["the memory of theirs is not known: its arrays are not torch's"]
 
 
 def test_hand_written_layers_have_our_kl():
