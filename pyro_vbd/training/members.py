@@ -67,8 +67,8 @@ def fit_members(
     finite, stays as it is while the others go on, and costs as much as they do.
 
     On a CPU it pays for small networks, whose steps are mostly overhead: eight of 784-16-10 take a third of the time of
-    eight compiled runs, eight of 784-300-100-10 nine tenths, and convolutional networks take longer than one by one.
-    Without ``compile`` larger networks take longer too.
+    eight compiled runs, eight of 784-300-100-10 or LeNet-5-Caffe nine tenths, wider ones as long as one by one. Without
+    ``compile`` larger dense networks take longer than that.
 
     Arguments that are not here are those of :func:`~pyro_vbd.fit`.
 
