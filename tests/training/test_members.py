@@ -215,6 +215,26 @@ def state_of(guide):
 
 
 @pytest.mark.filterwarnings("ignore:member", "ignore:Encountered NaN")
+def test_a_pass_ends_where_no_member_is_left(monkeypatch):
+    class Counted:
+        taken = 0
+
+        def __iter__(self):
+            for _ in range(20):
+                self.taken += 1
+                yield data()
+
+    monkeypatch.setattr("pyro_vbd.training.members._LOOK_EVERY", 2)
+    models, guides = members(2, lambda: nn.Linear(X, CLASSES))
+    for guide in guides:
+        guide.posteriors["q/weight"].log_var.data[0, 0] = float("nan")
+    batches = Counted()
+    with pytest.raises(FloatingPointError, match="no member is left"):
+        vbd.fit_members(models, guides, batches, epochs=1, progress=False)
+    assert batches.taken < 10  # some to find the parameters
+
+
+@pytest.mark.filterwarnings("ignore:member", "ignore:Encountered NaN")
 def test_when_no_member_is_left_the_run_fails():
     models, guides = members(2, lambda: nn.Linear(X, CLASSES))
     with torch.no_grad():
@@ -346,6 +366,25 @@ def test_bad_arguments(arguments, message):
     settings = {"epochs": 1, "data": [data()], "progress": False, **arguments}
     with pytest.raises(ValueError, match=message):
         vbd.fit_members(*pairs, settings.pop("data"), **settings)
+
+
+def test_every_batch_of_the_first_pass_is_looked_at():
+    x, y = data(20)
+    y[15] = CLASSES  # in the second batch
+    with pytest.raises(ValueError, match="class labels"):
+        vbd.fit_members(
+            *members(2, lambda: nn.Linear(X, CLASSES)), vbd.Batches(x, y, batch_size=10, shuffle=False),
+            epochs=1, progress=False,
+        )  # fmt: skip
+
+
+def test_data_that_come_anew_are_looked_at_in_each_pass():
+    def worsen(run):
+        batch[1] += CLASSES
+
+    batch = list(data(20))
+    with pytest.raises(ValueError, match="class labels"):
+        vbd.fit_members(*members(2, lambda: nn.Linear(X, CLASSES)), [batch], epochs=2, progress=False, callbacks=[worsen])
 
 
 def test_models_and_guides_come_in_pairs():
