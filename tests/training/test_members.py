@@ -368,13 +368,18 @@ def test_bad_arguments(arguments, message):
         vbd.fit_members(*pairs, settings.pop("data"), **settings)
 
 
-def test_every_batch_of_the_first_pass_is_looked_at():
+@pytest.mark.parametrize("resumed", [False, True])
+def test_every_batch_of_the_first_pass_is_looked_at(resumed, tmp_path):
     x, y = data(20)
+    path = tmp_path / "run.ckpt"
+    if resumed:
+        pairs = members(2, lambda: nn.Linear(X, CLASSES))
+        vbd.fit_members(*pairs, vbd.Batches(x, y, batch_size=10), epochs=1, checkpoint=path, progress=False)
     y[15] = CLASSES  # in the second batch
     with pytest.raises(ValueError, match="class labels"):
         vbd.fit_members(
             *members(2, lambda: nn.Linear(X, CLASSES)), vbd.Batches(x, y, batch_size=10, shuffle=False),
-            epochs=1, progress=False,
+            epochs=2, progress=False, checkpoint=path,
         )  # fmt: skip
 
 
