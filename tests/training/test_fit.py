@@ -207,13 +207,16 @@ def test_data_that_come_anew_are_looked_at_in_each_pass():
 
 
 @pytest.mark.usefixtures("traced")
-def test_every_batch_of_the_first_pass_is_looked_at():
+@pytest.mark.parametrize("resumed", [False, True])
+def test_every_batch_of_the_first_pass_is_looked_at(resumed, tmp_path):
     model, guide = pair(20)
-    y = torch.arange(20) % 10
+    x, y = torch.randn(20, 64), torch.arange(20) % 10
+    settings = {"checkpoint": tmp_path / "run.ckpt", "compile": True, "progress": False}
+    if resumed:
+        vbd.fit(model, guide, vbd.Batches(x, y, batch_size=10), epochs=1, **settings)
     y[15] = 10  # in the second batch
-    data = vbd.Batches(torch.randn(20, 64), y, batch_size=10, shuffle=False)
     with pytest.raises(ValueError, match="class labels"):
-        vbd.fit(model, guide, data, epochs=1, compile=True, progress=False)
+        vbd.fit(model, guide, vbd.Batches(x, y, batch_size=10, shuffle=False), epochs=2, **settings)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
