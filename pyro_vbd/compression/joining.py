@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,8 +95,8 @@ class CatStep(Operation):
     """Concatenation, of units one after another, or of places or tokens of the same units."""
 
     def forward(self) -> Axis | None:
-        given = self.node.args[1] if len(self.node.args) > 1 else self.node.kwargs.get("dim", 0)
-        if not isinstance(given, int) or len(self.inputs) != len(self.node.args[0]):  # type: ignore[arg-type]
+        tensors, given = self._arguments()
+        if not isinstance(given, int) or len(self.inputs) != len(tensors):
             return None
         dim = given % len(self.shape)
         dims = {source.axis.dim for source in self.inputs if source.axis is not None}
@@ -113,6 +114,12 @@ class CatStep(Operation):
         constants = torch.stack([axis.constant for axis in axes])
         agree = (constants == constants[:1]).all(0)
         return Axis(axes[0].dim, axes[0].units, constants[0].where(agree, math.nan))
+
+    def _arguments(self) -> tuple[Any, Any]:
+        """The tensors and the dimension, by place or by name: ``axis`` is the latter's other name."""
+        args, named = self.node.args, self.node.kwargs
+        tensors = args[0] if args else named["tensors"]
+        return tensors, args[1] if len(args) > 1 else named.get("dim", named.get("axis", 0))
 
     def _axis_of(self, source: Operation, dim: int) -> Axis:
         if source.axis is not None:

@@ -59,6 +59,11 @@ def test_concatenated_units_go_one_by_one():
     assert outcome(lambda a, b: torch.cat((a, b.softmax(-1)), dim=-1), 10) == (3, 5)
 
 
+def test_concatenation_is_read_by_the_names_of_its_arguments_too():
+    assert outcome(lambda a, b: torch.cat((a, b), axis=1), 10) == (3, 3)
+    assert outcome(lambda a, b: torch.cat(tensors=(a, b), dim=1), 10) == (3, 3)
+
+
 def test_concatenated_places_hold_each_other():
     def join(a, b):
         return torch.cat([a[:, None], b[:, None]], 1).mean(1)
