@@ -15,13 +15,17 @@ __all__ = ["in_mode"]
 def in_mode(module: Any, training: bool) -> Iterator[None]:
     """Put a module and all its submodules into training or evaluation mode inside the context.
 
+    A module whose own ``train`` says otherwise, such as one that keeps a BatchNorm frozen, has its say.
+
     Args:
         module: a module; anything else (a model that is a function) is left alone.
         training: whether it is training mode.
     """
-    modes = {part: part.training for part in module.modules()} if isinstance(module, nn.Module) else {}
-    for part in modes:
-        part.training = training
+    if not isinstance(module, nn.Module):
+        yield
+        return
+    modes = {part: part.training for part in module.modules()}
+    module.train(training)
     try:
         yield
     finally:

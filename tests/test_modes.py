@@ -19,6 +19,26 @@ def test_every_submodule_is_in_the_mode_and_then_in_its_own_again(training):
     assert [part.training for part in net.modules()] == [True, True, False, True]
 
 
+def test_a_module_has_its_say_about_its_mode():
+    """As one that keeps its BatchNorm frozen, whatever it is asked."""
+
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.dropout = nn.BatchNorm1d(2), nn.Dropout()
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.norm.eval()
+            return self
+
+    net = nn.Sequential(Frozen())
+    net[0].norm.train()
+    with in_mode(net, True):
+        assert (net[0].norm.training, net[0].dropout.training) == (False, True)
+    assert net[0].norm.training
+
+
 def test_a_function_is_left_alone():
     with in_mode(lambda x: x, True):
         pass

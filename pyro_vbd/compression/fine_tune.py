@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from pyro_vbd.inputs import arguments
 from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import moved
 from pyro_vbd.training.schedules import Schedule, linear_decay
@@ -40,8 +41,8 @@ def fine_tune(
 
     Args:
         net: a network, cut or not: cut, each step is quicker.
-        data: a DataLoader, ``vbd.Batches``, or anything that gives batches ``(x, y)`` anew at each pass; they are
-            moved to the device of the network.
+        data: a DataLoader, ``vbd.Batches``, or anything that gives batches ``(x, y)`` anew at each pass, x a tuple or dict
+            where the network has several inputs; they are moved to the device of the network.
         epochs: passes through the data.
         lr: learning rate.
         loss: of the network's outputs and the targets; the mean over a batch.
@@ -97,7 +98,8 @@ def _train(
             total, count = 0.0, 0
             for x, y in moved(data, net):
                 optimizer.zero_grad()
-                value = loss(net(x), y)
+                args, kwargs = arguments(x)
+                value = loss(net(*args, **kwargs), y)
                 if not math.isfinite(value.item()):
                     raise FloatingPointError(f"the loss is {value.item()} in epoch {epoch}: lower the learning rate")
                 value.backward()  # type: ignore[no-untyped-call]

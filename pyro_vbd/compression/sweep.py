@@ -53,11 +53,13 @@ class Sweep:
         Raises:
             ValueError: if no point of the sweep is that good.
         """
-        good = [point for point in self.points if point.error <= self.full_error + max_loss]
+        most = self.full_error + max_loss
+        # a point at the limit is good, whatever the sum's last digit
+        good = [point for point in self.points if point.error <= most or math.isclose(point.error, most)]
         if not good:
             best = min(point.error for point in self.points)
             raise ValueError(
-                f"no threshold keeps the error at {self.full_error + max_loss:.4g}; the lowest is {best:.4g}: allow a "
+                f"no threshold keeps the error at {most:.4g}; the lowest is {best:.4g}: allow a "
                 "larger max_loss, or sweep higher thresholds"
             )
         return max(good, key=lambda point: (point.ratio, -point.error))

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import keystr, tree_map_with_path
 
 from pyro_vbd.whole_file import read_checked, write_checked
 
 __all__ = ["load_checkpoint", "previous_of", "save_checkpoint"]
 
+#: What torch reads without running code, beside None.
+_LEAVES = (torch.Tensor, bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 _MARK = b"pyro_vbd checkpoint 2\n"
 
 
@@ -27,10 +30,14 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
     """Write a state of tensors, numbers, strings, lists and dicts; the file that was there becomes the previous one.
 
     The bytes go to a temporary file, to the disk, and then by renaming to their place: a run killed at any moment leaves
-    a whole file under ``path``, the last one or this. No file there means that the run starts anew.
+    a whole file under ``path``, the last one or this. No file there means that the run starts anew. Numbers and arrays of
+    NumPy are written as Python's.
+
+    Raises:
+        ValueError: for a value of another type, which :func:`load_checkpoint` would refuse; nothing is written.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(tree_map_with_path(_readable, state), buffer)
     write_checked(path, _MARK, buffer.getvalue(), previous_of(path))
 
 
@@ -53,6 +60,18 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
             f"{path} holds more than tensors, numbers and words, and was not read: {reason}; {mend}"
         ) from error
     return state
+
+
+def _readable(place: Any, value: Any) -> Any:
+    """A leaf of the state as it can be read again."""
+    if type(value).__module__ == "numpy":
+        return value.tolist()
+    if value is None or isinstance(value, _LEAVES):
+        return value
+    raise ValueError(
+        f"state{keystr(place)} is a {type(value).__name__}, which a checkpoint cannot hold: make it a tensor, a number or "
+        "a string"
+    )
 
 
 def _mend(path: str | os.PathLike[str]) -> str:

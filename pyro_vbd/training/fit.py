@@ -89,8 +89,8 @@ def fit(
         device: where to train; model, guide and batches are moved there. Without it model and guide stay where they are,
             and batches are moved to them, unless a tensor of the batch is there already.
         compile: whether to compile the step (:func:`~pyro_vbd.compile`): on a CPU one and a half to three times as fast for
-            dense networks, and more under priors with much arithmetic, a quarter to a half faster for LeNet-5, no faster for
-            a residual network. It takes ten seconds to two minutes at the start, and so pays in runs of some thousands of
+            dense networks, more under priors with much arithmetic, a quarter to a half faster for LeNet-5, no faster for a
+            residual network. It takes ten seconds to two minutes at the start, and so pays in runs of some thousands of
             steps. Batches of another shape than the first, the smaller one at the end of a pass say, run as they would
             without. ``Batches`` has its values checked in the first pass only.
         progress: whether to show a bar.

@@ -134,6 +134,8 @@ def fit_members(
 
 
 def _for_each(name: str, value: Any, count: int) -> list[Any]:
+    if hasattr(value, "tolist"):  # an array or a tensor
+        value = value.tolist()
     if not isinstance(value, Sequence):
         return [value] * count
     if len(value) != count:

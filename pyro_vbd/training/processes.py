@@ -77,9 +77,10 @@ class Processes:
         Raises:
             ValueError: for batches with fewer data than there are processes.
         """
-        if self.size == 1:
-            return data
-        if isinstance(data, Batches):
+        tell = getattr(getattr(data, "sampler", None), "set_epoch", None)
+        if tell is not None:
+            tell(epoch)
+        if self.size > 1 and isinstance(data, Batches):
             smallest = min(data.batch_size, len(data.tensors[0]))
             if smallest < self.size:
                 raise ValueError(
@@ -87,9 +88,6 @@ class Processes:
                     f"{self.size} or more, which counts the data of all processes"
                 )
             return self._parts(data)
-        tell = getattr(getattr(data, "sampler", None), "set_epoch", None)
-        if tell is not None:
-            tell(epoch)
         return data
 
     def _parts(self, data: Batches) -> Iterator[tuple[Tensor, ...]]:

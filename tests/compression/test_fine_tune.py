@@ -103,3 +103,19 @@ def test_frozen_weights_stay_and_a_bias_of_zero_is_trained():
     vbd.fine_tune(net, [(torch.randn(4, 3), torch.tensor([0, 0, 0, 1]))], epochs=1, lr=0.1, progress=False)
     assert torch.equal(net[0].weight, before)
     assert net[1].bias.ne(0).all()
+
+
+def test_several_inputs_as_fit_takes_them():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x, factor):
+            return self.layer(x) * factor
+
+    torch.manual_seed(0)
+    x, factor, y = torch.randn(8, 3), torch.rand(8, 1), torch.randint(2, (8,))
+    for inputs in ((x, factor), {"factor": factor, "x": x}):
+        history = vbd.fine_tune(Product(), [(inputs, y)], epochs=20, lr=1e-2, progress=False)
+        assert history[-1] < history[0]

@@ -41,7 +41,9 @@ def test_picks_the_highest_ratio_within_the_bound():
     assert found.pick().threshold == 3.0
     assert found.pick(0.001).threshold == 1.0
     assert found.pick(1.0).threshold == 0.0
-    with pytest.raises(ValueError, match=r"no threshold keeps the error at 0.01.*allow a larger max_loss"):
+    found = Sweep((SweepPoint(0.0, 0.06, 2.0), SweepPoint(1.0, 0.07, 9.0)), 0.06)
+    assert found.pick(0.01).threshold == 1.0  # although 0.06 + 0.01 < 0.07
+    with pytest.raises(ValueError, match=r"no threshold keeps the error at 0.05.*allow a larger max_loss"):
         found.pick(-0.01)
 
 

@@ -43,12 +43,12 @@ def test_each_member_ends_where_its_own_run_does(monkeypatch):
     monkeypatch.setattr("pyro_vbd.training.members._LOOK_EVERY", 2)
     models, guides = members(3, prior=lambda k: vbd.priors.Horseshoe(0.1 * (k + 1)))
     alone = copies(models, guides)
-    rates, weights = (1e-2, 2e-2, 3e-2), (0.1, 1.0, 0.5)
+    rates, weights = torch.tensor([1e-2, 2e-2, 3e-2], dtype=torch.float64), (0.1, 1.0, 0.5)
     settings = {"epochs": 4, "validation": [data(30)], "callbacks": [vbd.monitors.sparsity()], **SCHEDULES}
     runs = vbd.fit_members(
         models, guides, batches(), lr=rates, elbo=[vbd.VBD_ELBO(w) for w in weights], progress=False, seed=0, **settings
     )
-    own = [{"lr": rate, "elbo": vbd.VBD_ELBO(weight)} for rate, weight in zip(rates, weights, strict=True)]
+    own = [{"lr": float(rate), "elbo": vbd.VBD_ELBO(weight)} for rate, weight in zip(rates, weights, strict=True)]
     for k, (ours, theirs) in enumerate(zip(runs, own_runs(*alone, own, **settings), strict=True)):
         assert ours.model is models[k]
         assert ours.guide is guides[k]

@@ -265,6 +265,16 @@ def test_a_distributed_sampler_is_told_the_epoch(tmp_path):
     assert first[0] != first[1]
 
 
+def test_it_is_told_where_one_process_is_alone_too():
+    _, y = tables()
+    sampler = torch.utils.data.DistributedSampler(torch.utils.data.TensorDataset(y), num_replicas=1, rank=0)
+    told = []
+    sampler.set_epoch = told.append
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tables()), batch_size=20, sampler=sampler)
+    vbd.fit(*pair(), loader, epochs=3, progress=False)
+    assert told[-3:] == [0, 1, 2]
+
+
 def wrapped():
     """One step of a loop of one's own around DistributedDataParallel, on halves of a batch, under noise by row."""
     rank = get_rank()
