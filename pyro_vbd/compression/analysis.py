@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
@@ -69,16 +70,22 @@ def analyse(traced: fx.GraphModule, keep: Sequence[str]) -> tuple[list[Operation
 
 
 def _shared_modules(traced: fx.GraphModule) -> set[nn.Module]:
-    """Modules with parameters that run more than once or share a parameter: they are left whole."""
+    """Modules with parameters that run more than once, or with a tensor of another module's or that the code reads.
+
+    They are left whole.
+    """
     calls: dict[nn.Module, int] = {}
     owners: dict[int, set[nn.Module]] = {}
+    read: set[int] = set()
     for node in traced.graph.nodes:
-        if node.op == "call_module":
+        if node.op == "get_attr":
+            read.add(id(attrgetter(str(node.target))(traced)))
+        elif node.op == "call_module":
             module = traced.get_submodule(str(node.target))
             calls[module] = calls.get(module, 0) + 1
-            for parameter in module.parameters():
-                owners.setdefault(id(parameter), set()).add(module)
-    tied = {module for modules in owners.values() if len(modules) > 1 for module in modules}
+            for tensor in (*module.parameters(), *module.buffers()):
+                owners.setdefault(id(tensor), set()).add(module)
+    tied = {m for tensor, modules in owners.items() if len(modules) > 1 or tensor in read for m in modules}
     return tied | {m for m, count in calls.items() if count > 1 and next(m.parameters(), None) is not None}
 
 
