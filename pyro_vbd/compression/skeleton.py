@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from pyro_vbd.compression.select import Select
 from pyro_vbd.compression.tracing import trace_calls
+from pyro_vbd.modes import in_mode
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.noise.transformer import open_transformers
@@ -127,7 +128,8 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
     if description["calls"]:
         # names of calls follow from the code alone
         keep, inputs = description["keep"], description["inputs"]
-        graph = new.graph if isinstance(new, fx.GraphModule) else trace_calls(new, keep, inputs)
+        with in_mode(new, False):  # as it was cut: the mode may be part of the code
+            graph = new.graph if isinstance(new, fx.GraphModule) else trace_calls(new, keep, inputs)
         return with_calls(new, graph, description["calls"], keep)
     return new
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import pyro_vbd as vbd
@@ -82,6 +83,28 @@ def test_what_was_kept_is_not_looked_into_again():
     new = rebuild(Net(), json.loads(json.dumps(describe(small))))
     new.load_state_dict(small.state_dict())
     torch.testing.assert_close(new(x), small(x), rtol=0, atol=0)
+
+
+def test_the_mode_of_the_network_before_leaves_no_trace_in_the_code():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 4, 3), nn.Linear(144, 3)
+
+        def forward(self, x):
+            if self.training:
+                x = x.view(-1, 1, 8, 8) + torch.randn_like(x)
+            return self.out(F.dropout(self.conv(x).relu().view(-1, 144), 0.5, self.training))
+
+    net, x = Net().train(), torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        net.conv.weight[1] = 0.0
+    small = cut(net, x).network
+    new = rebuild(net, json.loads(json.dumps(describe(small))))
+    new.load_state_dict(small.state_dict())
+    assert new.training
+    assert net.training
+    torch.testing.assert_close(new.eval()(x), small.eval()(x), rtol=0, atol=0)
 
 
 def test_another_network_is_refused():
