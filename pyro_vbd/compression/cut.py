@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -73,9 +75,11 @@ def cut(net: nn.Module, inputs: Any, *, keep: Sequence[str] = (), allow_dead: bo
         its code (``x.view(-1, 800)``), as a ``torch.fx.GraphModule``.
 
     Raises:
-        ValueError: for a layer that would die whole, by its name; or a pattern of ``keep`` that names no module.
+        ValueError: for a layer that would die whole, by its name; a pattern of ``keep`` that names no module; or inputs on
+            which the network gives nothing but NaN.
         TypeError: for a module that cannot be cut, or code that cannot be traced, by its name.
-        RuntimeError: if the outputs differ, as they may where code changes a tensor in place that it reads later.
+        RuntimeError: if the outputs differ, as they may where code changes a tensor in place that it reads later; or the
+            cut network does not run, as where code reads a layer's sizes.
     """
     names = [name for name, _ in net.named_modules()]
     for pattern in idle(keep, names):
@@ -106,8 +110,8 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
     difference = _difference(original, small, inputs)
     if not difference <= _TOLERANCE:
         raise RuntimeError(
-            f"the cut network's outputs differ by {difference:.2g} of the largest: name the module that changes its "
-            "input in place, or what else is unusual, in keep="
+            f"the cut network's outputs differ by {difference:.2g} of the largest: name in keep= the module whose code is "
+            "unusual, such as one that changes its input in place"
         )
     layers = {step.name: step for step in steps if isinstance(step, Layer) and step.axis is not None}
     return Cut(
@@ -185,12 +189,49 @@ def _holds_back(step: Operation) -> bool:
 
 @torch.no_grad()
 def _difference(net: nn.Module, small: nn.Module, inputs: Any) -> float:
+    """The largest difference of outputs, over the largest finite number of each.
+
+    Raises:
+        ValueError: if the network gives nothing but NaN.
+        RuntimeError: if the small one does not run.
+    """
     with in_mode(net, False), in_mode(small, False):
-        pairs = zip(tree_leaves(call_network(net, inputs)), tree_leaves(call_network(small, inputs)), strict=True)
-        scores = [
-            float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny))
-            for a, b in pairs
-            if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
-        ]
-    # of two numbers max() gives the first where one is NaN
-    return max(scores, key=lambda score: (score != score, score), default=0.0)
+        expected = tree_leaves(call_network(net, inputs))
+        try:
+            found = tree_leaves(call_network(small, inputs))
+        except Exception as error:
+            raise RuntimeError(
+                f"the cut network does not run, at {_where(error, small, net)} ({str(error).partition(chr(10))[0]}): name "
+                "that module in keep=, or those whose widths or attributes its code reads"
+            ) from error
+    pairs = [
+        (a, b)
+        for a, b in zip(expected, found, strict=True)
+        if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
+    ]
+    if pairs and all(bool(a.isnan().all()) for a, _ in pairs):
+        raise ValueError(
+            f"{type(net).__name__} gives nothing but NaN on the example inputs, on which a cut cannot be checked: pass "
+            "others by inputs="
+        )
+    return max((_distance(a, b) for a, b in pairs), default=0.0)
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """The largest difference over the largest number of the first, of what is finite; all else has to be equal."""
+    finite = a.isfinite()
+    if a.shape != b.shape or not torch.equal(finite, b.isfinite()):
+        return math.inf
+    if not torch.equal(a[~finite].nan_to_num(nan=0.0), b[~finite].nan_to_num(nan=0.0)):  # infinities by their signs
+        return math.inf
+    a, b = a[finite], b[finite]
+    return float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) if len(a) else 0.0
+
+
+def _where(error: Exception, small: nn.Module, net: nn.Module) -> str:
+    """The innermost module that raised an error, by its name in the network before the cut."""
+    old = {name for name, _ in net.named_modules()}
+    names = {id(module): name for name, module in small.named_modules() if name in old}
+    selves = [id(frame.f_locals.get("self")) for frame, _ in walk_tb(error.__traceback__)]
+    name = next((names[key] for key in reversed(selves) if key in names), "")
+    return f"module {name!r}" if name else f"the code of {type(net).__name__}"

@@ -376,20 +376,93 @@ def test_a_change_in_place_that_the_graph_does_not_show_is_found_out(batch, chan
         cut(net, torch.randn(batch, 4))
 
 
-def test_an_output_that_is_no_number_is_found_out_behind_one_that_is():
-    class Two(nn.Module):
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.first(x), self.out(self.second(x))
+
+
+@torch.no_grad()
+def test_an_output_that_is_no_number_in_one_of_them_is_found_out_behind_one_that_is():
+    net = Two()
+    net.second.bias[0] = torch.inf
+    net.out.weight[:, 0] = 0.0  # and 0 times infinity is no number
+    with pytest.raises(RuntimeError, match="outputs differ by inf"):
+        cut(net, torch.randn(2, 4))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_no_finite_number_in_both_is_no_difference(value):
+    net, x = Two(), torch.randn(2, 4)
+    net.second.weight[1] = 0.0
+    net.out.bias[0] = value
+    found = cut(net, x)
+    assert found.units["second"] == (3, 2)
+    assert found.difference < 1e-6
+    torch.testing.assert_close(found.network(x), net(x), equal_nan=True)
+
+
+@torch.no_grad()
+def test_logits_masked_by_minus_infinity():
+    class Masked(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.second = nn.Linear(4, 3), nn.Linear(4, 3)
+            self.body = mlp(4, 6, 3)
 
         def forward(self, x):
-            return self.first(x), self.second(x)
+            return self.body(x).masked_fill(torch.tensor([False, True, False]), -torch.inf)
 
-    net = Two()
-    with torch.no_grad():
-        net.second.bias[0] = torch.nan
-    with pytest.raises(RuntimeError, match="outputs differ by nan"):
-        cut(net, torch.randn(2, 4))
+    net, x = Masked(), torch.randn(2, 4)
+    net.body[0].weight[1] = 0.0
+    small = cut(net, x).network
+    assert small.body[0].out_features == 5
+    assert_same_function(net, small, x)
+
+
+def test_inputs_on_which_nothing_can_be_compared_are_said_to():
+    x = torch.full((2, 5), torch.nan)
+    with pytest.raises(ValueError, match=r"Sequential gives nothing but NaN on the example inputs.*pass others by inputs="):
+        cut(mlp(5, 6, 3), x)
+
+
+class Reads(nn.Module):
+    """Two layers, of the first of which the code wants something that is no longer there when it selects its inputs."""
+
+    def __init__(self, wanted):
+        super().__init__()
+        self.first, self.second, self.wanted = nn.Linear(4, 6), nn.Linear(6, 3), wanted
+        with torch.no_grad():
+            self.first.weight[:, 1] = 0.0
+
+    def forward(self, x):
+        return self.second(self.first(x.reshape(-1, self.wanted(self.first))).relu())
+
+
+def the_size_of_a_linear_layer(layer):
+    if not isinstance(layer, nn.Linear):
+        raise TypeError("it is no linear layer")
+    return layer.in_features
+
+
+@pytest.mark.parametrize(
+    ("wanted", "outer", "inner"),
+    [
+        (lambda layer: layer.in_features, "module 'first' (.*'in_features')", "module '0.first'"),
+        (the_size_of_a_linear_layer, "the code of Reads (it is no linear layer)", "module '0'"),
+    ],
+)
+def test_a_cut_network_that_does_not_run_is_said_to_and_where(wanted, outer, inner):
+    net, x = Reads(wanted), torch.randn(2, 4)
+    outer = outer.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(RuntimeError, match=f"the cut network does not run, at {outer}: name that module in keep="):
+        cut(net, x)
+    with pytest.raises(RuntimeError, match=f"the cut network does not run, at {inner} "):
+        cut(nn.Sequential(net, nn.Linear(3, 2)), x)
+    assert cut(net, x, keep=["first"]).difference == 0.0
 
 
 def test_a_transformer_layer_that_is_kept_stays_one_of_torchs():
