@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -92,7 +92,7 @@ def describe(net: nn.Module) -> dict[str, Any]:
             modules[name] = {"type": "Sequential", "length": len(module)}
     if not isinstance(net, fx.GraphModule):
         return {"modules": modules, "calls": {}, "keep": [], "inputs": []}
-    calls = {node.name: args for node in net.graph.nodes if (args := _literals(node.args))}
+    calls = {node.name: numbers for node in net.graph.nodes if (numbers := _numbers_of(node))}
     inputs = [str(node.target) for node in net.graph.nodes if node.op == "placeholder"]
     return {"modules": modules, "calls": calls, "keep": net.meta.get("keep", []), "inputs": inputs}
 
@@ -106,7 +106,7 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         description: of :func:`describe`.
 
     Raises:
-        ValueError: if the network has no place for a module of the description.
+        ValueError: if the network has no place for a module of the description, or for a number in its code.
     """
     new = copy.deepcopy(net)
     open_transformers(new)
@@ -130,25 +130,62 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         keep, inputs = description["keep"], description["inputs"]
         with in_mode(new, False):  # as it was cut: the mode may be part of the code
             graph = new.graph if isinstance(new, fx.GraphModule) else trace_calls(new, keep, inputs)
-        return with_calls(new, graph, description["calls"], keep)
+        return with_calls(new, graph, _written(net, graph, description["calls"]), keep)
     return new
 
 
 def with_calls(net: nn.Module, graph: fx.Graph, calls: Mapping[str, Any], keep: Sequence[str]) -> fx.GraphModule:
-    """The network as a graph with other sizes in its calls, given as ``{call: {position: size}}``."""
+    """The network as a graph with other arguments in its calls, given as ``{call: {position or keyword: argument}}``."""
     for node in graph.nodes:
-        changed = {int(position): size for position, size in calls.get(node.name, {}).items()}
-        node.args = tuple(changed.get(position, value) for position, value in enumerate(node.args))
+        changed = {**_arguments(node), **calls.get(node.name, {})}
+        node.args = tuple(changed[str(position)] for position in range(len(node.args)))
+        node.kwargs = {key: changed[key] for key in node.kwargs}
     new = fx.GraphModule(net, graph, class_name=type(net).__name__)
     new.meta["keep"] = list(keep)
     return new.train(net.training)
 
 
-def _literals(args: Any) -> dict[str, Any]:
-    return {str(i): list(a) if isinstance(a, tuple) else a for i, a in enumerate(args) if _is_literal(a)}
+def _arguments(node: fx.Node) -> dict[str, Any]:
+    """The arguments of a call by their position or keyword."""
+    return {**{str(position): value for position, value in enumerate(node.args)}, **node.kwargs}
 
 
-def _is_literal(value: Any) -> bool:
+def _numbers_of(node: fx.Node) -> dict[str, int]:
+    return dict(pair for key, value in _arguments(node).items() for pair in _numbers(value, key))
+
+
+def _numbers(value: Any, place: str) -> Iterator[tuple[str, int]]:
+    """The whole numbers of an argument by their places: that of the argument, and those in the lists that they are in."""
     if isinstance(value, tuple | list):
-        return bool(value) and all(isinstance(part, int) for part in value)
-    return isinstance(value, int) and not isinstance(value, bool)
+        for index, part in enumerate(value):
+            yield from _numbers(part, f"{place}.{index}")
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield place, value
+
+
+def _renumbered(value: Any, place: str, numbers: Mapping[str, Any]) -> Any:
+    """The argument with other numbers at their places."""
+    if not isinstance(value, tuple | list):
+        return numbers.get(place, value)
+    parts = [_renumbered(part, f"{place}.{index}", numbers) for index, part in enumerate(value)]
+    if parts == list(value):
+        return value
+    return tuple(parts) if isinstance(value, tuple) else parts
+
+
+def _written(net: nn.Module, graph: fx.Graph, calls: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The arguments of calls with the numbers of a description in them."""
+    nodes = {node.name: node for node in graph.nodes}
+    written = {}
+    for call, described in calls.items():
+        numbers: dict[str, Any] = {}
+        for place, number in described.items():
+            # earlier versions wrote a list or tuple of numbers whole, as a list
+            numbers |= {f"{place}.{i}": n for i, n in enumerate(number)} if isinstance(number, list) else {place: number}
+        known = _numbers_of(nodes[call]) if call in nodes else {}
+        for place in [place for place in numbers if place not in known]:
+            raise ValueError(
+                f"{type(net).__name__} has no call {call!r} with a number at {place!r}: it is of another network"
+            )
+        written[call] = {key: _renumbered(value, key, numbers) for key, value in _arguments(nodes[call]).items()}
+    return written

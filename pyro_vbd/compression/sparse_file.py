@@ -19,8 +19,8 @@ from pyro_vbd.whole_file import read_checked, write_checked
 
 __all__ = ["load_sparse", "save_sparse"]
 
-# Version 1 held a shared tensor once for each of its names, and is read by the same code.
-_MARKS = (b"pyro_vbd sparse network 2\n", b"pyro_vbd sparse network 1\n")
+# Version 1 held a shared tensor once for each of its names, version 2 tuples in calls as lists; the same code reads them.
+_MARKS = (b"pyro_vbd sparse network 3\n", b"pyro_vbd sparse network 2\n", b"pyro_vbd sparse network 1\n")
 
 # What reading a file of another network, or a forged one, may run into.
 _MISFITS = (

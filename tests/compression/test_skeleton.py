@@ -107,6 +107,64 @@ def test_the_mode_of_the_network_before_leaves_no_trace_in_the_code():
     torch.testing.assert_close(new.eval()(x), small.eval()(x), rtol=0, atol=0)
 
 
+class Written(nn.Module):
+    """A network with a size in its code, in one of the ways to write it."""
+
+    def __init__(self, view):
+        super().__init__()
+        self.view = view
+        self.conv, self.out = nn.Conv2d(1, 4, 3), nn.Linear(144, 3)
+
+    def forward(self, x):
+        first, second = x.flatten(2).transpose(1, 2)[0, 1], x.size()[-2:]
+        return self.out(self.view(self.conv(x).relu())) + first.mean() + second[0]
+
+
+WRITTEN = {
+    "flat": lambda x: x.view(-1, 144),
+    "tuple": lambda x: x.view((-1, 144)),
+    "beside a computed one": lambda x: x.view(x.size(0), 144),
+    "in a tuple with a computed one": lambda x: x.view((x.size(0), 144)),
+    "in a list with a computed one": lambda x: x.view([x.shape[0], 144]),
+    "function": lambda x: torch.reshape(x, (x.shape[0], 144)),
+}
+
+
+def cut_written(view):
+    net, x = Written(view), torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        net.conv.weight[1] = 0.0
+    small = cut(net, x).network
+    assert small.conv.out_channels == 3
+    return small, x
+
+
+@pytest.mark.parametrize("view", WRITTEN.values(), ids=WRITTEN.keys())
+def test_a_size_wherever_it_is_written(view):
+    small, x = cut_written(view)
+    for net in (Written(view), small):
+        new = rebuild(net, json.loads(json.dumps(describe(small))))
+        new.load_state_dict(small.state_dict())
+        torch.testing.assert_close(new(x[:1]), small(x[:1]), rtol=0, atol=0)
+
+
+def test_sizes_in_calls_as_they_were_written_before():
+    """There the whole of an argument was written, a tuple as a list."""
+    small, x = cut_written(WRITTEN["tuple"])
+    described = describe(small)
+    described["calls"] = {"view": {"1": [-1, 108]}, "transpose": {"1": 1, "2": 2}, "getitem": {"1": [0, 1]}}
+    new = rebuild(Written(WRITTEN["tuple"]), described)
+    new.load_state_dict(small.state_dict())
+    torch.testing.assert_close(new(x), small(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("calls", [{"view_9": {"1": 3}}, {"view": {"3": 3}}, {"view": {"1": [3, 3]}}, {"view": {"0": 3}}])
+def test_a_size_for_which_the_code_has_no_place_is_refused(calls):
+    described = {**describe(cut_written(WRITTEN["flat"])[0]), "calls": calls}
+    with pytest.raises(ValueError, match=r"Written has no call 'view(_9)?' with a number at '\d(\.0)?': it is of another"):
+        rebuild(Written(WRITTEN["flat"]), described)
+
+
 def test_another_network_is_refused():
     described = describe(nn.ModuleDict({"a": nn.ModuleDict({"b": nn.Linear(2, 2)})}))
     with pytest.raises(ValueError, match="has no module 'a'"):
