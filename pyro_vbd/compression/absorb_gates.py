@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, fx, nn
 
+from pyro_vbd.compression.analysis import is_kept, shared_modules
 from pyro_vbd.noise.gate import Gate
 
 __all__ = ["absorb_gates"]
@@ -22,19 +25,25 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @torch.no_grad()
-def absorb_gates(traced: fx.GraphModule) -> None:
+def absorb_gates(traced: fx.GraphModule, keep: Sequence[str] = ()) -> None:
     r"""Let each gate be 0 or 1, where all layers behind it can take its factors: :math:`W (w \odot x) = (W w) x`.
 
     A factor passes pooling by means, dropout and flatten; pooling by maxima only if no factor of the gate is negative. A
-    gate whose factors cannot pass stays as it is.
+    gate whose factors cannot pass stays as it is, and so does one in front of a layer whose weight is not its own alone, or
+    is computed anew at each call.
+
+    Args:
+        traced: the network's calls, with the shapes of their results; its gates and layers are changed.
+        keep: patterns of names of modules to leave as they are.
     """
-    modules = {node: traced.get_submodule(str(node.target)) for node in traced.graph.nodes if node.op == "call_module"}
-    calls = list(modules.values())
+    calls = [node for node in traced.graph.nodes if node.op == "call_module"]
+    modules = {node: traced.get_submodule(str(node.target)) for node in calls}
+    whole = shared_modules(traced) | {module for node, module in modules.items() if is_kept(node, keep)}
     for node, gate in modules.items():
-        if not isinstance(gate, Gate) or calls.count(gate) > 1:
+        if not isinstance(gate, Gate) or gate in whole:
             continue
         layers = _layers_behind(node, gate, modules)
-        if not layers or any(calls.count(layer) > 1 for layer in layers) or len(set(layers)) < len(layers):
+        if not layers or not whole.isdisjoint(layers) or not all(_has_own_weight(layer) for layer in layers):
             continue
         factors = gate.weight.where(gate.weight != 0, 1.0)
         for layer in layers:
@@ -61,6 +70,11 @@ def _layers_behind(node: fx.Node, gate: Gate, modules: dict[fx.Node, nn.Module])
             return []
         found += behind
     return found
+
+
+def _has_own_weight(layer: nn.Module) -> bool:
+    """Whether the weight is what the layer multiplies by, and a parameter."""
+    return type(layer) in _LAYERS and "weight" in layer._parameters
 
 
 def _reads_channels(layer: nn.Module, source: fx.Node, gate: Gate) -> bool:

@@ -14,7 +14,7 @@ from pyro_vbd.compression import channelwise, heads, joining, layers, norms, res
 from pyro_vbd.compression.operation import Barrier, Operation, find_operation
 from pyro_vbd.compression.units import Axis, Units
 
-__all__ = ["analyse"]
+__all__ = ["analyse", "is_kept", "shared_modules"]
 
 
 class InputStep(Operation):
@@ -43,7 +43,7 @@ def analyse(traced: fx.GraphModule, keep: Sequence[str]) -> tuple[list[Operation
     """
     units = Units()
     found: dict[fx.Node, Operation] = {}
-    shared = _shared_modules(traced)
+    shared = shared_modules(traced)
     for node in traced.graph.nodes:
         if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(node.meta["value"])):
             continue
@@ -51,7 +51,7 @@ def analyse(traced: fx.GraphModule, keep: Sequence[str]) -> tuple[list[Operation
         inputs = [found[source] for source in node.all_input_nodes if source in found]
         if node.op == "placeholder":
             kind: type[Operation] = InputStep
-        elif node.op in ("get_attr", "output") or module in shared or _is_kept(node, keep):
+        elif node.op in ("get_attr", "output") or module in shared or is_kept(node, keep):
             kind = Barrier
         elif any(not isinstance(source.node.meta["value"], Tensor) for source in inputs):
             kind = Barrier  # takes a part of a tuple
@@ -69,7 +69,7 @@ def analyse(traced: fx.GraphModule, keep: Sequence[str]) -> tuple[list[Operation
     return steps, units
 
 
-def _shared_modules(traced: fx.GraphModule) -> set[nn.Module]:
+def shared_modules(traced: fx.GraphModule) -> set[nn.Module]:
     """Modules with parameters that run more than once, or with a tensor of another module's or that the code reads.
 
     They are left whole.
@@ -89,5 +89,6 @@ def _shared_modules(traced: fx.GraphModule) -> set[nn.Module]:
     return tied | {m for m, count in calls.items() if count > 1 and next(m.parameters(), None) is not None}
 
 
-def _is_kept(node: fx.Node, keep: Sequence[str]) -> bool:
+def is_kept(node: fx.Node, keep: Sequence[str]) -> bool:
+    """Whether a call is of a module that is to be left whole."""
     return node.op == "call_module" and any(fnmatchcase(str(node.target), pattern) for pattern in keep)

@@ -100,7 +100,7 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
     open_transformers(new, tuple(keep))
     with in_mode(new, False):
         traced = trace(new, inputs, keep)
-        absorb_gates(traced)
+        absorb_gates(traced, keep)
         steps, units = analyse(traced, keep)
         kept_units = _find_kept(steps, units, allow_dead)
         _replace(new, steps, kept_units)

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from pyro_vbd.compression import cut
 from pyro_vbd.noise import Gate
-from tests.compression.networks import Concatenated, Residual
+from tests.compression.networks import Concatenated, Residual, Tied
 
 
 @torch.no_grad()
@@ -66,3 +67,58 @@ def test_into_all_readers_or_none():
 @pytest.mark.parametrize("middle", [nn.BatchNorm2d(4), nn.Tanh()])
 def test_not_through_what_does_not_commute(middle):
     assert not is_absorbed(middle, nn.Conv2d(4, 3, 1))
+
+
+@torch.no_grad()
+def stays(net, x, **kwargs):
+    """Whether the only gate of a network passes into no layer; the function has to stay whatever it does."""
+    gate = next(module for module in net.modules() if isinstance(module, Gate))
+    gate.weight.copy_(torch.rand(len(gate.weight)) + 0.5)
+    small = cut(net.eval(), x, **kwargs).network
+    torch.testing.assert_close(small(x), net(x), rtol=1e-5, atol=1e-5)
+    return any(isinstance(module, Gate) for module in small.modules())
+
+
+class Language(Tied):
+    """Words in front, a gate, and logits by the words' own weight."""
+
+    def __init__(self, head):
+        super().__init__(7, 5, tied=True)
+        self.gate, self.head = Gate(5, -1), head
+
+    def forward(self, x):
+        return self.head(self, self.gate(self.middle(self.words(x)).relu()))
+
+
+def test_not_into_a_weight_that_is_read_elsewhere():
+    x = torch.tensor([[0, 1, 6], [2, 2, 5]])
+    assert stays(Language(lambda net, h: net.out(h)), x)
+    assert stays(Language(lambda net, h: net.out(h) + F.linear(h, net.out.weight)), x)
+    untied = Language(lambda net, h: net.out(h) + F.linear(h, net.out.weight))
+    untied.out.weight = nn.Parameter(torch.randn(7, 5))
+    assert stays(untied, x)
+
+
+def test_not_into_a_module_that_is_kept():
+    net = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), Gate(6), nn.Linear(6, 4))
+    x = torch.randn(2, 5)
+    assert not stays(net, x)
+    assert stays(net, x, keep=["3"])
+    small = cut(net, x, keep=["3"]).network
+    assert torch.equal(small[3].weight, net[3].weight)
+    assert stays(net, x, keep=["2"])
+
+
+class Cosine(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, F.normalize(self.weight, dim=1), self.bias)
+
+
+@pytest.mark.parametrize("head", [Cosine(6, 4), nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))])
+def test_not_into_a_weight_that_is_computed(head):
+    assert stays(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), Gate(6), head), torch.randn(2, 5), keep=["3"])
+
+
+def test_not_into_a_layer_of_a_kind_of_its_own():
+    """Its code is its own: it is looked into, and the gate stays in front of what it calls."""
+    assert stays(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), Gate(6), Cosine(6, 4)), torch.randn(2, 5))

@@ -53,6 +53,7 @@ class Reading(nn.Module):
     [
         (lambda net, h: F.linear(h, net.first.weight.t()), "first"),
         (lambda net, h: h @ net.first.weight, "first"),
+        (lambda net, h: h.to(net.middle.weight.dtype), "middle"),
         (lambda net, h: h + net.norm.running_mean, "norm"),
     ],
 )
