@@ -112,6 +112,7 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
     open_transformers(new)
     if "" in description["modules"]:
         return build(description["modules"][""])
+    graph = _graph(new, description) if description["calls"] else None  # of the modules that the code was written for
     for name, sizes_ in description["modules"].items():
         parent, _, key = name.rpartition(".")
         try:
@@ -125,13 +126,15 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         elif type(here) not in _ARGUMENTS or sizes(here) != sizes_:  # type: ignore[arg-type]
             module = build(sizes_)
             owner.add_module(key, module.train(owner.training))
-    if description["calls"]:
-        # names of calls follow from the code alone
-        keep, inputs = description["keep"], description["inputs"]
-        with in_mode(new, False):  # as it was cut: the mode may be part of the code
-            graph = new.graph if isinstance(new, fx.GraphModule) else trace_calls(new, keep, inputs)
-        return with_calls(new, graph, _written(net, graph, description["calls"]), keep)
-    return new
+    return with_calls(new, graph, _written(net, graph, description["calls"]), description["keep"]) if graph else new
+
+
+def _graph(net: nn.Module, description: Mapping[str, Any]) -> fx.Graph:
+    """The calls of a network, named as they were when it was cut: that follows from the code alone."""
+    if isinstance(net, fx.GraphModule):
+        return net.graph
+    with in_mode(net, False):  # the mode may be part of the code
+        return trace_calls(net, description["keep"], description["inputs"])
 
 
 def with_calls(net: nn.Module, graph: fx.Graph, calls: Mapping[str, Any], keep: Sequence[str]) -> fx.GraphModule:

@@ -148,6 +148,25 @@ def test_a_size_wherever_it_is_written(view):
         torch.testing.assert_close(new(x[:1]), small(x[:1]), rtol=0, atol=0)
 
 
+def test_code_that_looks_at_a_layer_which_is_another_one_after_the_cut():
+    class Net(Written):
+        def __init__(self):
+            super().__init__(WRITTEN["flat"])
+            self.first = nn.Linear(64, 64)
+
+        def forward(self, x):
+            return super().forward(self.first(x.view(-1, self.first.in_features)).view(-1, 1, 8, 8))
+
+    net, x = Net(), torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        net.first.weight[:, 1] = net.conv.weight[1] = 0.0
+    small = cut(net, x).network
+    assert isinstance(small.first, nn.Sequential)
+    new = rebuild(Net(), json.loads(json.dumps(describe(small))))
+    new.load_state_dict(small.state_dict())
+    torch.testing.assert_close(new(x), small(x), rtol=0, atol=0)
+
+
 def test_sizes_in_calls_as_they_were_written_before():
     """There the whole of an argument was written, a tuple as a list."""
     small, x = cut_written(WRITTEN["tuple"])
