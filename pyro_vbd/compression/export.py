@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from pyro_vbd.compression.skeleton import describe, rebuild
+from pyro_vbd.compression.skeleton import describe, fill, rebuild
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.inputs import arguments, length
 from pyro_vbd.modes import in_mode
@@ -60,7 +60,7 @@ def load_safetensors(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
         raise ValueError(f"{path} does not say how wide the layers are: it was not written by save_safetensors")
     try:
         new = rebuild(net, json.loads(metadata["pyro_vbd"]))
-        new.load_state_dict(state)
+        fill(new, state)
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         reason = error if isinstance(error, ValueError | RuntimeError) else repr(error)
         raise ValueError(f"{path} is not of this {type(net).__name__}: {reason}") from error

@@ -17,7 +17,7 @@ from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.noise.transformer import open_transformers
 
-__all__ = ["build", "describe", "rebuild", "sizes", "sliced", "with_calls"]
+__all__ = ["build", "describe", "fill", "rebuild", "sizes", "sliced", "with_calls"]
 
 _CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode")
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
@@ -127,6 +127,19 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
             module = build(sizes_)
             owner.add_module(key, module.train(owner.training))
     return with_calls(new, graph, _written(net, graph, description["calls"]), description["keep"]) if graph else new
+
+
+@torch.no_grad()
+def fill(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Let a network hold the numbers of a file, in the types that they have there; tensors that are shared stay so.
+
+    Raises:
+        RuntimeError: if names or shapes are others.
+    """
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        if name in state:
+            tensor.data = tensor.data.to(state[name].dtype)
+    net.load_state_dict(state)
 
 
 def _graph(net: nn.Module, description: Mapping[str, Any]) -> fx.Graph:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from pyro_vbd.compression.skeleton import describe, rebuild
+from pyro_vbd.compression.skeleton import describe, fill, rebuild
 from pyro_vbd.whole_file import read_checked, write_checked
 
 __all__ = ["load_sparse", "save_sparse"]
@@ -83,7 +83,7 @@ def load_sparse(path: str | os.PathLike[str], net: nn.Module) -> nn.Module:
         header, blocks = _unpacked(payload, net)
         new = rebuild(net, header["description"])
         state = _decode(header["tensors"], blocks, {name: value.shape for name, value in new.state_dict().items()})
-        new.load_state_dict(state)
+        fill(new, state)
         _share(new, {entry["name"]: entry["same_as"] for entry in header["tensors"] if "same_as" in entry})
     except _MISFITS as error:
         reason = error if isinstance(error, ValueError | RuntimeError) else repr(error)

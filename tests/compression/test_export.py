@@ -48,6 +48,16 @@ def test_safetensors_of_shared_and_of_transposed_weights(tmp_path):
     torch.testing.assert_close(dict(vbd.load_safetensors(path, Tied(6, 6)).state_dict()), dict(net.state_dict()))
 
 
+def test_safetensors_in_double_precision(tmp_path):
+    pytest.importorskip("safetensors")
+    net, x = ByHand().double(), torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        net.conv.weight[1] = 0.0
+    small = vbd.cut(net, x).network
+    vbd.save_safetensors(small, tmp_path / "net")
+    assert torch.equal(vbd.load_safetensors(tmp_path / "net", ByHand())(x), small(x))
+
+
 def with_dropout():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Dropout(), nn.Linear(6, 3))
 

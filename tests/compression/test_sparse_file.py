@@ -70,6 +70,19 @@ def test_other_types(dtype, tmp_path):
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(net.parameters(), new.parameters(), strict=True))
 
 
+def test_the_type_of_layers_that_the_cut_made_smaller(tmp_path):
+    def make():
+        return nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+
+    net, x = make().double(), torch.randn(4, 8, dtype=torch.float64)
+    with torch.no_grad():
+        net[3].weight[:, 2] = net[0].weight[:, 5] = 0.0
+    small = vbd.cut(net, x).network.eval()
+    vbd.save_sparse(small, tmp_path / "net")
+    for before in (make().double(), make()):
+        assert torch.equal(vbd.load_sparse(tmp_path / "net", before.eval())(x), small(x))
+
+
 def test_code_with_a_size_in_it(tmp_path):
     net, x = ByHand(), torch.randn(2, 1, 8, 8)
     with torch.no_grad():
