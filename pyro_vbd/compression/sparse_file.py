@@ -33,7 +33,7 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
     r"""Write a network as gaps between its nonzero weights and their values, compressed, with a checksum.
 
     With ``bits=8`` each weight tensor is stored as integers, :math:`q = \mathrm{round}(127\, w / \max|w|)`: an error of at
-    most max\|w\| / 254 per weight. Biases, norms and gates stay as they are. Without, every number comes back exactly.
+    most max\|w\| / 254 per weight. Biases, norms, gates and buffers stay as they are. Without, every number comes back exactly.
     A tensor that modules share is written once, and shared again when it is loaded.
 
     Args:
@@ -45,7 +45,7 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
         The size of the file in bytes.
 
     Raises:
-        ValueError: for another number of bits, or weights that are not finite.
+        ValueError: for another number of bits, or a weight tensor with numbers that are not finite.
     """
     if bits not in (None, 8):
         raise ValueError(f"bits={bits} is not available: use 8, or None for the weights as they are")
@@ -56,7 +56,8 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
         if (first := names.setdefault(id(tensor), name)) != name:
             entries.append({"name": name, "same_as": first})
             continue
-        entry, parts = _encode(name, tensor.detach().cpu().contiguous(), bits)
+        is_weight = isinstance(tensor, nn.Parameter) and tensor.dim() > 1 and tensor.is_floating_point()
+        entry, parts = _encode(name, tensor.detach().cpu().contiguous(), is_weight, bits)
         entries.append(entry)
         blocks += parts
     header = json.dumps({"description": describe(net), "tensors": entries}).encode()
@@ -112,13 +113,13 @@ def _numbers(description: Any) -> Iterator[int]:
     return (leaf for leaf in tree_leaves(description) if isinstance(leaf, int))
 
 
-def _encode(name: str, tensor: Tensor, bits: int | None) -> tuple[dict[str, Any], list[bytes]]:
+def _encode(name: str, tensor: Tensor, is_weight: bool, bits: int | None) -> tuple[dict[str, Any], list[bytes]]:
     """A description of how a tensor is stored, and its blocks."""
     entry: dict[str, Any] = {"name": name, "shape": list(tensor.shape), "dtype": _dtype_name(tensor.dtype)}
     flat = tensor.flatten()
     places = (flat != 0).nonzero().flatten()
     values = flat[places]
-    if tensor.dim() > 1 and tensor.is_floating_point():
+    if is_weight:
         if not bool(values.isfinite().all()):
             raise ValueError(f"{name!r} holds numbers that are not finite: train it again, or look at what went wrong")
         if bits == 8 and len(values):

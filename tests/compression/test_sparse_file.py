@@ -48,6 +48,25 @@ def test_eight_bits_are_a_rounding_of_the_largest(small, tmp_path):
             assert torch.equal(p, q)
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+def test_buffers_are_stored_as_they_are(tmp_path, bits):
+    """A causal mask, and a table of positions in which every digit counts."""
+
+    def network():
+        net = nn.Linear(8, 8)
+        net.register_buffer("mask", torch.zeros(8, 8).masked_fill(torch.ones(8, 8).triu(1).bool(), -torch.inf))
+        net.register_buffer("positions", torch.zeros(8, 8))
+        return net
+
+    net = network()
+    net.positions.normal_()
+    vbd.save_sparse(net, tmp_path / "net", bits=bits)
+    new = vbd.load_sparse(tmp_path / "net", network())
+    assert torch.equal(new.mask, net.mask)
+    assert torch.equal(new.positions, net.positions)
+    assert torch.equal(new.weight, net.weight) == (bits is None)
+
+
 def test_the_size_is_that_of_what_is_not_zero(tmp_path):
     """A tensor of a million zeros and a thousand numbers: some bytes for each number."""
     net = nn.Linear(1000, 1000, bias=False)
