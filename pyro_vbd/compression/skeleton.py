@@ -108,25 +108,34 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: if the network has no place for a module of the description, or for a number in its code.
     """
-    new = copy.deepcopy(net)
+    new, modules = copy.deepcopy(net), description["modules"]
     open_transformers(new)
-    if "" in description["modules"]:
-        return build(description["modules"][""])
+    if "" in modules:
+        if type(net) not in _ARGUMENTS:
+            raise ValueError(f"{type(net).__name__} is no single {modules['']['type']}: it is of another network")
+        return _resized(new, modules[""], new)
+    if [sizes_["type"] for sizes_ in modules.values()] == ["Select", type(net).__name__]:
+        new = nn.Sequential(nn.Identity(), new).train(net.training)  # a single layer, which reads some of its inputs
     graph = _graph(new, description) if description["calls"] else None  # of the modules that the code was written for
-    for name, sizes_ in description["modules"].items():
+    for name, sizes_ in modules.items():
         parent, _, key = name.rpartition(".")
         try:
             owner = new.get_submodule(parent)
         except AttributeError as error:
             raise ValueError(f"{type(net).__name__} has no module {parent!r}: it is of another network") from error
         here = owner._modules.get(key)
-        if sizes_["type"] == "Sequential":
-            if type(here) is not nn.Sequential or len(here) != sizes_["length"]:
-                owner.add_module(key, nn.Sequential().train(owner.training))
-        elif type(here) not in _ARGUMENTS or sizes(here) != sizes_:  # type: ignore[arg-type]
-            module = build(sizes_)
-            owner.add_module(key, module.train(owner.training))
+        if sizes_["type"] != "Sequential":
+            owner.add_module(key, _resized(here, sizes_, owner))
+        elif type(here) is not nn.Sequential or len(here) != sizes_["length"]:
+            owner.add_module(key, nn.Sequential().train(owner.training))
     return with_calls(new, graph, _written(net, graph, description["calls"]), description["keep"]) if graph else new
+
+
+def _resized(module: nn.Module | None, sizes_: Mapping[str, Any], owner: nn.Module) -> nn.Module:
+    """The module, or a new one in the owner's mode where the sizes are others."""
+    if type(module) in _ARGUMENTS and sizes(module) == sizes_:  # type: ignore[arg-type,index]
+        return module  # type: ignore[return-value]
+    return build(sizes_).train(owner.training)
 
 
 @torch.no_grad()

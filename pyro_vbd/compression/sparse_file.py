@@ -33,8 +33,8 @@ def save_sparse(net: nn.Module, path: str | os.PathLike[str], *, bits: int | Non
     r"""Write a network as gaps between its nonzero weights and their values, compressed, with a checksum.
 
     With ``bits=8`` each weight tensor is stored as integers, :math:`q = \mathrm{round}(127\, w / \max|w|)`: an error of at
-    most max\|w\| / 254 per weight. Biases, norms, gates and buffers stay as they are. Without, every number comes back exactly.
-    A tensor that modules share is written once, and shared again when it is loaded.
+    most max\|w\| / 254 per weight. Biases, norms, gates and buffers stay as they are. Without, every number comes back
+    exactly. A tensor that modules share is written once, and shared again when it is loaded.
 
     Args:
         net: a network, cut or not.

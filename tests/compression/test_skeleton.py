@@ -107,6 +107,20 @@ def test_the_mode_of_the_network_before_leaves_no_trace_in_the_code():
     torch.testing.assert_close(new.eval()(x), small.eval()(x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("make", [lambda: nn.Linear(6, 3), lambda: nn.Conv2d(6, 3, 3)])
+@pytest.mark.parametrize("unread", [0, 2])
+def test_a_network_of_a_single_layer(make, unread):
+    net, x = make().eval(), torch.randn(2, 6) if isinstance(make(), nn.Linear) else torch.randn(2, 6, 5, 5)
+    with torch.no_grad():
+        net.weight[:, :unread] = 0.0
+    small = cut(net, x).network
+    assert isinstance(small, nn.Sequential) == (unread > 0)
+    new = rebuild(net, json.loads(json.dumps(describe(small))))
+    new.load_state_dict(small.state_dict())
+    torch.testing.assert_close(new(x), small(x), rtol=0, atol=0)
+    assert not any(module.training for module in new.modules())
+
+
 class Written(nn.Module):
     """A network with a size in its code, in one of the ways to write it."""
 
@@ -188,6 +202,8 @@ def test_another_network_is_refused():
     described = describe(nn.ModuleDict({"a": nn.ModuleDict({"b": nn.Linear(2, 2)})}))
     with pytest.raises(ValueError, match="has no module 'a'"):
         rebuild(nn.Sequential(nn.Linear(2, 2)), described)
+    with pytest.raises(ValueError, match="Sequential is no single Linear"):
+        rebuild(nn.Sequential(nn.Linear(2, 2)), describe(nn.Linear(2, 2)))
 
 
 def test_a_slice_of_a_module_has_its_dtype_and_its_mode():
