@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,26 +30,60 @@ class MovingStep(Operation):
         shape = self.inputs[0].shape
         places = [1] * len(shape)
         places[axis.dim] = -1
-        moved = self.move(torch.arange(len(axis.units)).view(places).expand(shape).contiguous())
+        numbers = torch.arange(len(axis.units)).view(places).expand(shape).contiguous()
+        moved = self.move(numbers)
         for dim in range(1, moved.dim()):
             lines = moved.movedim(dim, 0).flatten(1)
             if lines.size(1) and bool((lines == lines[:, :1]).all()):
                 source = lines[:, 0]
                 counts = source.bincount(minlength=len(axis.units))
                 # a slice of the units is written into the code as places, which a cut would change
-                if bool((counts == counts[0]).all()):
+                if bool((counts == counts[0]).all()) and not self._is_fixed(dim, numbers.narrow(axis.dim, 0, 1)):
                     self._source = source
                     return Axis(dim, axis.units[source], axis.constant[source])
         return None
 
     def move(self, numbers: Tensor) -> Tensor:
         """What the step makes of a tensor of the input's shape."""
-        args, kwargs = fx.node.map_arg((self.node.args, self.node.kwargs), lambda n: n.meta["value"])
         if self.module is not None:
             return self.module(numbers)  # type: ignore[no-any-return]
+        source = self.inputs[0].node
+        args, kwargs = fx.node.map_arg(
+            (self.node.args, self.node.kwargs), lambda node: numbers if node is source else node.meta["value"]
+        )
         if self.node.op == "call_method":
             return getattr(numbers, str(self.node.target))(*args[1:], **kwargs)  # type: ignore[no-any-return]
-        return self.node.target(numbers, *args[1:], **kwargs)  # type: ignore[operator,no-any-return]
+        return self.node.target(*args, **kwargs)  # type: ignore[operator,no-any-return]
+
+    def _is_fixed(self, dim: int, one: Tensor) -> bool:
+        """Whether the number of the units or their places are in the code where no edit reaches, so that none can go.
+
+        Args:
+            dim: where the units are in the output.
+            one: an input with one unit.
+        """
+        if self.node.target in (operator.getitem, "narrow"):
+            try:
+                self.move(one)
+            except (IndexError, RuntimeError):
+                return True
+        by_name = self.module is not None or not _SIZES.isdisjoint(self.node.kwargs)
+        return by_name and _is_written(*self._sizes(), dim)
+
+    def _sizes(self) -> tuple[Sequence[Any], int]:
+        """The sizes that the code gives, and the dimension of the output that the first of them is of."""
+        args, named, rank = self.node.args, self.node.kwargs, len(self.inputs[0].shape)
+        given: Any = next((named[name] for name in _SIZES if name in named), None)
+        if isinstance(self.module, nn.Unflatten):
+            return self.module.unflattened_size, int(self.module.dim) % rank
+        if self.node.target == "unflatten":
+            first: Any = args[1] if len(args) > 1 else named["dim"]
+            return args[2] if given is None else given, first % rank  # type: ignore[return-value]
+        if self.node.target not in ("view", "reshape", "expand", torch.reshape):
+            return (), 0
+        if given is None:
+            given = args[1] if len(args) == 2 else args[1:]
+        return given if isinstance(given, tuple | list) else (given,), 0
 
     def backward(self) -> list[Tensor | None]:
         if self.axis is None:
@@ -61,23 +95,26 @@ class MovingStep(Operation):
         return [reads]
 
     def edited_arguments(self, kept: Callable[[Operation], Tensor]) -> tuple[Any, ...] | None:
-        if self.axis is None or self.node.target not in ("view", "reshape", "expand", torch.reshape):
+        if self.axis is None:
             return None
-        left, args = int(kept(self).sum()), list(self.node.args)
-        if left == len(self.axis.units):
+        left, args = int(kept(self).sum()), self.node.args
+        sizes, first = self._sizes()
+        if left == len(self.axis.units) or not _is_written(sizes, first, self.axis.dim):
             return None
-        if len(args) > 1 and isinstance(args[1], tuple | list):
-            written = list(args[1])
-            args[1] = _with_size(written, self.axis.dim, left)
-        else:
-            args[1:] = _with_size(args[1:], self.axis.dim, left)
-        return tuple(args) if tuple(args) != tuple(self.node.args) else None
+        edited = list(sizes)
+        edited[self.axis.dim - first] = left
+        if any(arg is sizes for arg in args):
+            return tuple(edited if arg is sizes else arg for arg in args)
+        return (args[0], *edited)
 
 
-def _with_size(written: list[Any], dim: int, size: int) -> list[Any]:
-    if dim < len(written) and isinstance(written[dim], int) and written[dim] != -1:
-        written[dim] = size
-    return written
+#: What torch's functions call sizes.
+_SIZES = frozenset({"shape", "size", "sizes"})
+
+
+def _is_written(sizes: Sequence[Any], first: int, dim: int) -> bool:
+    """Whether the size of a dimension is among those that the code gives, as a number."""
+    return 0 <= dim - first < len(sizes) and isinstance(sizes[dim - first], int) and sizes[dim - first] != -1
 
 
 @register_operation("mean", torch.mean)

@@ -45,6 +45,15 @@ def left(reshape, width):
         (lambda x: x[:, :, 0, 0], 5),
         (lambda x: x[:, :, 1:3].mean(2).transpose(1, 2), 5),
         (lambda x: x.mean((2, 3)).unsqueeze(1).expand(-1, 3, 5), 5),
+        (lambda x: x.mean((2, 3)).unflatten(1, (5, 1)).flatten(1), 5),
+        (lambda x: x.mean((2, 3)).unflatten(-1, [5, 1, 1]).mean((2, 3)), 5),
+        (lambda x: x.mean((2, 3)).unflatten(dim=1, sizes=(-1, 1)).flatten(1), 5),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Unflatten(1, (-1, 1)), nn.Flatten()), 5),
+        (lambda x: torch.reshape(x, shape=(x.size(0), -1)), 80),
+        (lambda x: torch.flatten(input=x, start_dim=1), 80),
+        (lambda x: x[:, :, [0, 3]].flatten(1), 40),
+        (lambda x: x.narrow(2, 1, 2).flatten(1), 40),
+        (lambda x: x.mean((2, 3))[:, 0:5], 5),
     ],
 )
 def test_units_are_followed(reshape, width):
@@ -63,4 +72,24 @@ def test_units_are_followed(reshape, width):
     ],
 )
 def test_what_takes_the_units_apart_holds_all(reshape, width):
+    assert left(reshape, width) == 5
+
+
+@pytest.mark.parametrize(
+    ("reshape", "width"),
+    [
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Unflatten(1, (5, 1)), nn.Flatten()), 5),
+        (lambda x: x.mean((2, 3)).unflatten(1, sizes=(5, 1)).flatten(1), 5),
+        (lambda x: x.reshape(shape=(x.size(0), 80)), 80),
+        (lambda x: torch.reshape(x, shape=(-1, 80)), 80),
+        (lambda x: torch.reshape(input=x, shape=(-1, 80)), 80),
+        (lambda x: x.view(size=(-1, 80)), 80),
+        (lambda x: x.mean((2, 3)).unsqueeze(1).expand(size=(-1, 3, 5)), 5),
+        (lambda x: x.narrow(1, 0, 5).flatten(1), 80),
+        (lambda x: x.narrow(dim=1, start=0, length=5).flatten(1), 80),
+        (lambda x: x[:, [4, 3, 2, 1, 0]].flatten(1), 80),
+        (lambda x: x[:, [True] * 5].flatten(1), 80),
+    ],
+)
+def test_what_has_the_number_or_the_places_of_the_units_written_into_it_holds_all(reshape, width):
     assert left(reshape, width) == 5
