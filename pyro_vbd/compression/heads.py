@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from pyro_vbd.compression.operation import Barrier, Operation, register_operation
 from pyro_vbd.noise.attention import HeadwiseAttention
@@ -62,12 +63,24 @@ class HeadsStep(Barrier):
 
     def _headwise(self) -> HeadwiseAttention | None:
         """The module with heads that can go one by one; None where it has to stay as it is."""
+        mask = self._argument("attn_mask", 5)
+        mask = mask.meta["value"] if isinstance(mask, fx.Node) else mask
+        if isinstance(mask, Tensor) and mask.dim() == 3:  # it has a part for each head
+            return None
         if isinstance(self.module, HeadwiseAttention):
             return self.module
-        users = self.node.users
-        if not users or any(user.args[1:] != (0,) for user in users):  # the attention weights may be read
+        if self._argument("need_weights", 4) not in (None, False) or not self._is_only_output_read():
             return None
         try:
             return HeadwiseAttention.from_torch(self.module, gated=False)
         except TypeError:
             return None
+
+    def _argument(self, name: str, position: int) -> Any:
+        args = self.node.args
+        return args[position] if len(args) > position else self.node.kwargs.get(name)
+
+    def _is_only_output_read(self) -> bool:
+        """Whether nothing but the first of the two results is; the code may well unpack both."""
+        parts = {user: user.args[1:] if user.target is operator.getitem else None for user in self.node.users}
+        return {part for user, part in parts.items() if user.users or part is None} == {(0,)}

@@ -65,3 +65,51 @@ def test_attention_weights_that_are_used_keep_it_whole():
     net = Net(gated=False, weights=True)
     net.attention.out_proj.weight[:, :2] = 0.0
     assert type(small_of(net)) is nn.MultiheadAttention
+
+
+class Masked(Net):
+    """Attention under a mask of each head, by place or by name."""
+
+    def __init__(self, gated, by_name):
+        super().__init__(gated)
+        self.by_name = by_name
+
+    def forward(self, x, mask):
+        if self.by_name:
+            found = self.attention(x, x, x, need_weights=False, attn_mask=mask)
+        else:
+            found = self.attention(x, x, x, None, False, mask)
+        return self.out(found[0][:, 0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_mask_for_each_head_keeps_it_whole(gated, by_name):
+    net = Masked(gated, by_name).eval()
+    net.attention.out_proj.weight[:, 2:4] = 0.0
+    x = torch.randn(2, 5, 8)
+    for mask, heads in ((torch.randn(8, 5, 5), 4), (torch.randn(5, 5), 3)):
+        small = cut(net, (x, mask)).network
+        assert small.attention.num_heads == heads
+        torch.testing.assert_close(small(x, mask), net(x, mask), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_attention_weights_that_are_unpacked_and_not_used_keep_nothing():
+    net = Net(gated=False)  # its code unpacks both
+    net.attention.out_proj.weight[:, 2:4] = 0.0
+    assert small_of(net).num_heads == 3
+
+
+@torch.no_grad()
+def test_attention_weights_that_are_asked_for_and_not_used_keep_it_whole():
+    """There are none to be had of the smaller module."""
+
+    class Asking(Net):
+        def forward(self, x):
+            return self.out(self.attention(x, x, x, need_weights=True)[0][:, 0])
+
+    net = Asking(gated=False)
+    net.attention.out_proj.weight[:, 2:4] = 0.0
+    assert type(small_of(net)) is nn.MultiheadAttention
