@@ -114,7 +114,7 @@ class MatrixLayer(Layer):
         if "groups" in found:
             found["groups"] = groups
         found["bias"] = found["bias"] or has_bias
-        return build(found)
+        return build(found, self.module)
 
 
 def _parts(weight: Tensor, values: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ class EmbeddingStep(Layer):
 
     def replacement(self, kept: Callable[[Operation], Tensor]) -> nn.Module | None:
         columns = kept(self).to(self.module.weight.device)
-        new = build({**sizes(self.module), "embedding_dim": int(columns.sum())}).to(self.module.weight)
+        new = build({**sizes(self.module), "embedding_dim": int(columns.sum())}, self.module).to(self.module.weight)
         with torch.no_grad():
             new.weight.copy_(self.module.weight[:, columns])  # type: ignore[operator]
         return new.train(self.module.training)

@@ -59,14 +59,18 @@ def sizes(module: nn.Module) -> dict[str, Any]:
     return found
 
 
-def build(description: Mapping[str, Any]) -> nn.Module:
-    """A module of the given sizes, on the CPU, its numbers not set."""
+def build(description: Mapping[str, Any], before: nn.Module) -> nn.Module:
+    """A module of the given sizes, on the CPU, its numbers not set; frozen where the one before is."""
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in description.items()}
     kind = _TYPES[str(arguments.pop("type"))]
     if kind is Select:
         arguments["index"] = torch.zeros(arguments["index"], dtype=torch.long)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        return kind(**arguments)
+        new = kind(**arguments)
+    trained = {name: p.requires_grad for name, p in before.named_parameters()}
+    for name, p in new.named_parameters():  # a bias where there was none goes with the others
+        p.requires_grad_(trained.get(name, any(trained.values())))
+    return new
 
 
 @torch.no_grad()
@@ -74,7 +78,7 @@ def sliced(module: nn.Module, channels: Tensor, argument: str, **others: Any) ->
     """The module for some of its channels: parameters and buffers of that length are cut to them."""
     reference = next((value for value in module.state_dict().values() if value.is_floating_point()), torch.empty(0))
     channels = channels.to(reference.device)
-    new = build({**sizes(module), argument: int(channels.sum()), **others}).to(reference)
+    new = build({**sizes(module), argument: int(channels.sum()), **others}, module).to(reference)
     new.load_state_dict({
         name: value[channels] if value.dim() == 1 and len(value) == len(channels) else value
         for name, value in module.state_dict().items()
@@ -113,29 +117,28 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
     if "" in modules:
         if type(net) not in _ARGUMENTS:
             raise ValueError(f"{type(net).__name__} is no single {modules['']['type']}: it is of another network")
-        return _resized(new, modules[""], new)
+        return _resized(new, modules[""])
     if [sizes_["type"] for sizes_ in modules.values()] == ["Select", type(net).__name__]:
-        new = nn.Sequential(nn.Identity(), new).train(net.training)  # a single layer, which reads some of its inputs
+        new = nn.Sequential(nn.Identity(), new).train(net.training)  # a single layer reads some of its inputs
     graph = _graph(new, description) if description["calls"] else None  # of the modules that the code was written for
     for name, sizes_ in modules.items():
         parent, _, key = name.rpartition(".")
         try:
-            owner = new.get_submodule(parent)
+            owner, here = new.get_submodule(parent), new.get_submodule(name)
         except AttributeError as error:
-            raise ValueError(f"{type(net).__name__} has no module {parent!r}: it is of another network") from error
-        here = owner._modules.get(key)
+            raise ValueError(f"{type(net).__name__} has no module {name!r}: it is of another network") from error
         if sizes_["type"] != "Sequential":
-            owner.add_module(key, _resized(here, sizes_, owner))
+            owner.add_module(key, _resized(here, sizes_))
         elif type(here) is not nn.Sequential or len(here) != sizes_["length"]:
-            owner.add_module(key, nn.Sequential().train(owner.training))
+            owner.add_module(key, nn.Sequential(nn.Identity(), here).train(here.training))  # reads some of its inputs
     return with_calls(new, graph, _written(net, graph, description["calls"]), description["keep"]) if graph else new
 
 
-def _resized(module: nn.Module | None, sizes_: Mapping[str, Any], owner: nn.Module) -> nn.Module:
-    """The module, or a new one in the owner's mode where the sizes are others."""
-    if type(module) in _ARGUMENTS and sizes(module) == sizes_:  # type: ignore[arg-type,index]
-        return module  # type: ignore[return-value]
-    return build(sizes_).train(owner.training)
+def _resized(module: nn.Module, sizes_: Mapping[str, Any]) -> nn.Module:
+    """The module, or a new one where the sizes are others."""
+    if type(module) in _ARGUMENTS and sizes(module) == sizes_:
+        return module
+    return build(sizes_, module).train(module.training)
 
 
 @torch.no_grad()

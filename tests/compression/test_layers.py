@@ -97,6 +97,47 @@ def test_a_part_of_a_group_stays_with_it():
     torch.testing.assert_close(found.network(x), net(x), rtol=1e-5, atol=1e-5)
 
 
+def frozen(net, *names):
+    for name in names:
+        net.get_parameter(name).requires_grad_(False)
+    return net
+
+
+def trained(net):
+    return {name for name, p in net.named_parameters() if p.requires_grad}
+
+
+def test_what_is_frozen_stays_so():
+    net = nn.Sequential(
+        nn.Conv1d(2, 4, 1), nn.BatchNorm1d(4), nn.PReLU(4), nn.Conv1d(4, 3, 1), nn.Flatten(), nn.Linear(27, 2)
+    )
+    frozen(net, "0.weight", "1.bias", "2.weight", "5.bias")
+    with torch.no_grad():
+        net[3].weight[:, 2] = net[5].weight[:, 9:18] = 0.0
+    small = cut(net, torch.randn(2, 2, 9)).network
+    assert [small[0].out_channels, small[1].num_features, small[2].num_parameters, small[5].in_features] == [3, 3, 3, 18]
+    assert trained(small) == trained(net) == {"0.bias", "1.weight", "3.weight", "3.bias", "5.weight"}
+
+
+def test_what_a_frozen_layer_takes_in_is_frozen():
+    """A bias where there was none, and the layer behind the choice of its inputs."""
+    net = frozen(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)), "1.weight")
+    with torch.no_grad():
+        net[0].weight[1] = net[0].weight[:, 2] = 0.0
+    small = cut(net, torch.randn(2, 3)).network
+    assert small[1].bias is not None
+    assert trained(small) == {"0.1.weight", "0.1.bias"}
+
+
+def test_a_frozen_embedding_stays_so():
+    net = frozen(nn.Sequential(nn.Embedding(7, 5), nn.Flatten(), nn.Linear(15, 3)), "0.weight")
+    with torch.no_grad():
+        net[2].weight.view(3, 3, 5)[:, :, 4] = 0.0
+    small = cut(net, torch.randint(7, (4, 3))).network
+    assert small[0].embedding_dim == 4
+    assert trained(small) == {"2.weight", "2.bias"}
+
+
 def test_double_precision(float64):
     found = pair(nn.Linear(3, 4), nn.Linear(4, 2), torch.randn(2, 3))
     assert found.network[0].weight.dtype == torch.float64

@@ -30,16 +30,16 @@ MODULES = [
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
 def test_a_module_from_its_sizes(module):
     described = json.loads(json.dumps(sizes(module)))
-    new = build(described)
+    new = build(described, module)
     assert repr(new) == repr(module)
     assert {n: v.shape for n, v in new.state_dict().items()} == {n: v.shape for n, v in module.state_dict().items()}
     assert sizes(new) == sizes(module)
 
 
 def test_building_leaves_the_random_state():
-    described = sizes(nn.Linear(3, 4))
+    module = nn.Linear(3, 4)
     before = torch.get_rng_state()
-    build(described)
+    build(sizes(module), module)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -121,6 +121,21 @@ def test_a_network_of_a_single_layer(make, unread):
     assert not any(module.training for module in new.modules())
 
 
+def test_what_is_frozen_before_the_cut_is_so_after_it():
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    for name in ("0.weight", "2.bias", "3.weight"):
+        net.get_parameter(name).requires_grad_(False)
+    with torch.no_grad():
+        net[0].weight[:, 1] = net[2].weight[:, 2] = net[4].weight[:, 3] = 0.0
+    small = cut(net, torch.randn(2, 6)).network
+    net[3].eval()
+    new = rebuild(net, json.loads(json.dumps(describe(small))))
+    assert [module.training for module in new] == [True, True, True, False, True]
+    trained = {name: p.requires_grad for name, p in new.named_parameters()}
+    assert trained == {name: p.requires_grad for name, p in small.named_parameters()}
+    assert {name for name, trains in trained.items() if not trains} == {"0.1.weight", "2.bias", "3.weight"}
+
+
 class Written(nn.Module):
     """A network with a size in its code, in one of the ways to write it."""
 
@@ -200,7 +215,7 @@ def test_a_size_for_which_the_code_has_no_place_is_refused(calls):
 
 def test_another_network_is_refused():
     described = describe(nn.ModuleDict({"a": nn.ModuleDict({"b": nn.Linear(2, 2)})}))
-    with pytest.raises(ValueError, match="has no module 'a'"):
+    with pytest.raises(ValueError, match=r"has no module 'a\.b'"):
         rebuild(nn.Sequential(nn.Linear(2, 2)), described)
     with pytest.raises(ValueError, match="Sequential is no single Linear"):
         rebuild(nn.Sequential(nn.Linear(2, 2)), describe(nn.Linear(2, 2)))
