@@ -56,6 +56,8 @@ def sizes(module: nn.Module) -> dict[str, Any]:
     for argument in _ARGUMENTS[type(module)]:
         value = _READ[argument](module) if argument in _READ else getattr(module, argument)
         found[argument] = list(value) if isinstance(value, tuple) else value
+    if found.get("affine") and module.bias is None:
+        found["bias"] = False  # of a norm; earlier versions of torch have no such argument
     return found
 
 

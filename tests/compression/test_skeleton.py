@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import pytest
@@ -219,6 +220,28 @@ def test_another_network_is_refused():
         rebuild(nn.Sequential(nn.Linear(2, 2)), described)
     with pytest.raises(ValueError, match="Sequential is no single Linear"):
         rebuild(nn.Sequential(nn.Linear(2, 2)), describe(nn.Linear(2, 2)))
+
+
+NORMS = [
+    lambda **bias: nn.BatchNorm2d(4, **bias),
+    lambda **bias: nn.InstanceNorm2d(4, affine=True, **bias),
+    lambda **bias: nn.GroupNorm(2, 4, **bias),
+]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_without_a_bias(norm):
+    if "bias" not in inspect.signature(nn.GroupNorm).parameters:
+        pytest.skip("this torch has no norms without a bias")
+    net, x = nn.Sequential(nn.Conv2d(2, 4, 3), norm(bias=False), nn.Conv2d(4, 2, 1)).eval(), torch.randn(2, 2, 6, 6)
+    with torch.no_grad():
+        net[0].weight[:2] = net[0].bias[:2] = net[2].weight[:, :2] = 0.0
+    small = cut(net, x).network
+    assert small[0].out_channels == 2
+    new = rebuild(net, json.loads(json.dumps(describe(small))))
+    assert new[1].bias is None
+    new.load_state_dict(small.state_dict())
+    torch.testing.assert_close(new(x), net(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_slice_of_a_module_has_its_dtype_and_its_mode():
