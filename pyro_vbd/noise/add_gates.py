@@ -26,6 +26,15 @@ ACTIVATIONS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh,
     nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardswish, nn.Hardtanh, nn.Hardsigmoid,
 )  # fmt: skip
+# What gives as many channels as it takes.
+_KEEPS_WIDTH = (
+    *ACTIVATIONS, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, nn.LogSigmoid, nn.Threshold, nn.Softmax, nn.LogSoftmax,
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Identity,
+    nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm, nn.Upsample,
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,
+    nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+)  # fmt: skip
 
 
 @torch.no_grad()
@@ -147,12 +156,12 @@ def _size_beside(owner: nn.Sequential, key: str) -> int | None:
         for attribute in ("out_features", "out_channels", "num_features"):
             if hasattr(module, attribute):
                 return int(getattr(module, attribute))
-        if not isinstance(module, ACTIVATIONS) and next(module.parameters(), None) is not None:
+        if not isinstance(module, _KEEPS_WIDTH):
             return None
     for module in modules[position + 1 :]:  # in front of the next one
         for attribute in ("in_features", "in_channels", "num_features"):
             if hasattr(module, attribute):
                 return int(getattr(module, attribute))
-        if isinstance(module, nn.Flatten | nn.Unflatten) or next(module.parameters(), None) is not None:
+        if not isinstance(module, _KEEPS_WIDTH):
             return None
     return None

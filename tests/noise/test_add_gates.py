@@ -122,3 +122,30 @@ def test_what_cannot_be_told_is_refused():
         vbd.add_gates(nn.Sequential(nn.Linear(4, 4), relu, nn.Linear(4, 4), relu))
     with pytest.raises(TypeError, match="batch_first"):
         vbd.add_gates(nn.Sequential(nn.MultiheadAttention(8, 2)), nn.MultiheadAttention)
+
+
+@pytest.mark.parametrize(
+    ("layers", "size"),
+    [
+        ((nn.Linear(4, 6), nn.LayerNorm(6), nn.Dropout(), nn.Identity(), nn.ReLU()), 6),
+        ((nn.Conv2d(3, 6, 1), nn.GroupNorm(2, 6), nn.AvgPool2d(2), nn.LocalResponseNorm(2), nn.ReLU()), 6),
+        ((nn.Unflatten(1, (3, 4, 4)), nn.ReLU(), nn.Dropout2d(), nn.Upsample(scale_factor=2), nn.Conv2d(3, 2, 1)), 3),
+    ],
+)
+def test_how_wide_it_is_is_told_through_what_keeps_the_width(layers, size):
+    assert list(gates(vbd.add_gates(nn.Sequential(*layers))).values()) == [size]
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "size"),
+    [
+        ((nn.Conv2d(3, 32, 1), nn.PixelShuffle(2), nn.ReLU()), (2, 3, 4, 4), 8),
+        ((nn.Linear(3, 32), nn.GLU(), nn.ReLU()), (2, 3), 16),
+        ((nn.Unflatten(1, (4, 4, 4)), nn.ReLU(), nn.PixelShuffle(2), nn.Conv2d(1, 2, 1)), (2, 64), 4),
+    ],
+)
+def test_how_wide_it_is_is_not_told_through_what_may_change_the_width(layers, shape, size):
+    net = nn.Sequential(*layers)
+    with pytest.raises(ValueError, match=r"how wide the output of '\d' is: pass inputs="):
+        vbd.add_gates(net)
+    assert list(gates(vbd.add_gates(net, inputs=torch.randn(shape))).values()) == [size]
