@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +134,8 @@ def predict(
         A :class:`ClassPrediction` for categorical and Bernoulli targets, else a :class:`ValuePrediction`.
 
     Raises:
-        ValueError: for no draws, data or ``batch_size``, inputs that are not finite, or targets that cannot be told.
+        ValueError: for no draws, data or ``batch_size``, inputs that are not finite, or targets that cannot be told;
+            for several batches, if another plate is as long as that of the data each time.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")
@@ -155,8 +156,12 @@ def predict(
             parts.append(sums.result(num_samples))
     if not parts:
         raise ValueError("there is nothing to predict: x holds no data")
-    kind = type(parts[0])
-    return kind(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    return parts[0] if len(parts) == 1 else _joined(parts, draws.data_axis())
+
+
+def _joined(parts: Sequence[ClassPrediction | ValuePrediction], axis: int) -> ClassPrediction | ValuePrediction:
+    """Predictions of batches as one of all data."""
+    return type(parts[0])(**{name: torch.cat([vars(part)[name] for part in parts], axis) for name in vars(parts[0])})
 
 
 def _holds_packed(x: Any) -> bool:

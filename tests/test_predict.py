@@ -99,6 +99,46 @@ def test_batches_are_put_together_in_order(batch_size):
     assert torch.allclose(found.probs, vbd.point_network(model, guide)(x).softmax(-1), atol=1e-5)
 
 
+def outputs_in_a_plate(count):
+    """Targets of shape (count, N): the plate of the data is not the first dimension."""
+
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("out", count, dim=-2), pyro.plate("data", len(x), dim=-1):
+            return pyro.sample("y", dist.Normal((x * w).sum(-1) + torch.arange(count)[:, None], 0.5), obs=y)
+
+    x = torch.randn(40, 3)
+    return model, vbd.VBDGuide(model, x, x.sum(-1).expand(count, 40), init_log_var=-60.0), x
+
+
+@pytest.mark.parametrize("batch_size", [20, 30, 38])
+def test_batches_are_put_together_along_the_plate_of_the_data(batch_size):
+    """The last of 38 has two data, as many as there are outputs."""
+    model, guide, x = outputs_in_a_plate(2)
+    found = vbd.predict(model, guide, x, num_samples=2, batch_size=batch_size)
+    expected = vbd.predict(model, guide, x, num_samples=2)
+    assert found.mean.shape == found.variance.shape == (2, 40)
+    assert torch.allclose(found.mean, expected.mean, atol=1e-5)
+
+
+def test_plates_that_are_all_as_long_as_the_batches_are_refused():
+    model, guide, x = outputs_in_a_plate(20)
+    with pytest.raises(ValueError, match=r"stand in the plates \['data', 'out'\], each as long as a batch.*batch_size"):
+        vbd.predict(model, guide, x, num_samples=2, batch_size=20)
+    assert vbd.predict(model, guide, x, num_samples=2, batch_size=30).mean.shape == (20, 40)
+    assert vbd.predict(model, guide, list(x.split([20, 15, 5])), num_samples=2).mean.shape == (20, 40)
+
+
+def test_batches_of_a_model_without_a_plate_are_put_together_along_the_first_dimension():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        return pyro.sample("y", dist.Normal(x * w, 0.5).to_event(2), obs=y)
+
+    x = torch.randn(40, 3)
+    guide = vbd.VBDGuide(model, x, x)
+    assert vbd.predict(model, guide, x, num_samples=2, batch_size=30).mean.shape == (40, 3)
+
+
 def test_a_loader_gives_what_a_tensor_gives():
     model = classifier(20)
     guide = vbd.VBDGuide(model, init_log_var=-60.0)

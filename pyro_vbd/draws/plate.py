@@ -14,13 +14,19 @@ from torch import Tensor
 
 from pyro_vbd.prototype import latent_sites, run_with, sample_sites
 
-__all__ = ["DrawPlate", "Traces"]
+__all__ = ["DrawPlate", "Traces", "data_frames"]
 
 #: Of the guide, and of the model under its draws.
 Traces = tuple[poutine.Trace, poutine.Trace]
 
 # Pyro's plate of particles: guides and networks know that its dimension is not one of the data.
 _NAME = "num_particles_vectorized"
+
+
+def data_frames(site: Any, count: int | None) -> list[Any]:
+    """The frames of the plates that could tell ``count`` data of a site apart."""
+    frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.size == count]
+    return [f for f in frames if f.full_size not in (None, f.size)] or frames  # a subsampled one is of the data
 
 
 @final

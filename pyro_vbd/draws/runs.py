@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.draws.model_run import ModelRun
-from pyro_vbd.draws.plate import DrawPlate, Traces
+from pyro_vbd.draws.plate import DrawPlate, Traces, data_frames
 from pyro_vbd.inputs import lengths
 from pyro_vbd.modes import in_mode
 from pyro_vbd.paired_traces import check_pair
@@ -106,8 +106,7 @@ class DrawRuns:
 
     def data_plate(self, site: str) -> Any:
         """The frame of the plate that tells the data of an observed site apart; None where no plate, or several, could."""
-        frames = [f for f in self.observed[site]["cond_indep_stack"] if f.vectorized and f.size == self._batch]
-        frames = [f for f in frames if f.full_size not in (None, f.size)] or frames  # a subsampled one is of the data
+        frames = data_frames(self.observed[site], self._batch)
         return frames[0] if len(frames) == 1 else None
 
     @property

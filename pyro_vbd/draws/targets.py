@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.distributions import base_distribution
-from pyro_vbd.draws.plate import DrawPlate, Traces
+from pyro_vbd.draws.plate import DrawPlate, Traces, data_frames
+from pyro_vbd.inputs import length
 from pyro_vbd.posterior.exact_scale import CollapsedScales
 from pyro_vbd.prototype import latent_sites
 from pyro_vbd.target_checks import check_inputs
@@ -39,6 +40,7 @@ class TargetDraws:
     def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], site: str | None, at_once: int) -> None:
         self._model, self._guide, self._site, self._at_once = model, guide, site, at_once
         self._broadcasts: bool | None = None  # not known yet
+        self._axes: dict[int, str] | None = None  # of plates as long as each of the inputs so far, with their names
 
     def __call__(self, x: Any, num_samples: int) -> Iterator[tuple[int, Any]]:
         """The univariate distributions of the targets, with the number of draws in each: 1, and then several.
@@ -52,6 +54,7 @@ class TargetDraws:
         with _unseen():
             draw = poutine.trace(self._guide).get_trace(x)
             single = draw, poutine.trace(poutine.replay(self._model, trace=draw)).get_trace(x)
+        self._look_at_plates(self._site_of_targets(*single), length(x))
         first = self._target(*single)
         yield 1, first
         plate = DrawPlate(self._model, self._guide, single)
@@ -66,6 +69,24 @@ class TargetDraws:
                 traces = plate.run((x,), count if step > 1 else None)
             yield count, self._target(*traces)
 
+    def data_axis(self) -> int:
+        """The dimension of the data in the distribution under one draw, by the plates under all inputs so far; else 0.
+
+        Raises:
+            ValueError: where two plates are as long as the inputs were each time.
+        """
+        axes = self._axes or {0: ""}
+        if len(axes) > 1:
+            raise ValueError(
+                f"the targets stand in the plates {sorted(axes.values())}, each as long as a batch, and nothing tells "
+                "which is that of the data: use batches of another size (batch_size=)"
+            )
+        return next(iter(axes))
+
+    def _look_at_plates(self, site: Any, count: int | None) -> None:
+        axes = {len(site["fn"].batch_shape) + frame.dim: frame.name for frame in data_frames(site, count)}
+        self._axes = axes if self._axes is None else {axis: axes[axis] for axis in self._axes if axis in axes}
+
     def _room(self, draw: poutine.Trace, x: Any) -> int:
         """How many draws go into one run."""
         sizes = [len(leaf) for leaf in tree_leaves(x) if isinstance(leaf, Tensor) and leaf.dim()]
@@ -74,6 +95,9 @@ class TargetDraws:
         return min(self._at_once // max([1, *sizes]), _MAX_LATENTS // max(latents, 1))
 
     def _target(self, draw: poutine.Trace, trace: poutine.Trace) -> Any:
+        return base_distribution(self._site_of_targets(draw, trace)["fn"])
+
+    def _site_of_targets(self, draw: poutine.Trace, trace: poutine.Trace) -> Any:
         unknown = {name: node for name, node in latent_sites(trace).items() if name not in draw}
         chosen = self._site if self._site is not None else next(iter(unknown), None)
         if chosen not in unknown or (self._site is None and len(unknown) > 1):
@@ -81,7 +105,7 @@ class TargetDraws:
                 f"the targets of the model are not clear: it draws {sorted(unknown)} beyond the guide's latents; name one "
                 "by site=, and let the model draw it where y is None"
             )
-        return base_distribution(unknown[chosen]["fn"])
+        return unknown[chosen]
 
     def _try(self, plate: DrawPlate, x: Any, first: Any) -> bool:
         """Whether two draws at once give what they give one after the other."""
