@@ -75,7 +75,8 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
         net: a network, cut or not; exported in evaluation mode.
         path: the file; it is replaced when the new one is whole and computes what the network does.
         inputs: example inputs, of two data or more: a tensor, or a tuple or dict of them.
-        tolerance: how far onnxruntime's outputs may be from torch's, relative to the largest.
+        tolerance: how far onnxruntime's outputs may be from torch's, relative to the largest; truth values and whole
+            numbers have to be the same.
 
     Returns:
         The size of the file in bytes.
@@ -107,10 +108,18 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
         found = session.run(None, {n: v.cpu().numpy() for n, v in zip(names, given, strict=True)})
         expected = [value for value in tree_leaves(call_network(net, inputs)) if isinstance(value, Tensor)]
         for ours, theirs in zip(expected, found, strict=True):
-            difference = float((ours.cpu() - torch.from_numpy(theirs)).abs().max())
-            if not difference <= tolerance * max(float(ours.abs().max()), 1e-30):
+            difference, largest = _compare(ours.cpu(), torch.from_numpy(theirs))
+            if not difference <= tolerance * max(largest, 1e-30):
                 raise RuntimeError(f"onnxruntime's outputs differ from torch's by {difference:.2g}: {path} was not written")
     return Path(path).stat().st_size
+
+
+def _compare(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
+    """The largest difference, and the largest finite number that it is relative to: 0 where there may be no difference."""
+    same = (ours == theirs) | (ours != ours) & (theirs != theirs)  # infinities, and NaN in both
+    difference = (ours.double() - theirs.double()).abs().where(~same, 0.0)
+    finite = ours[ours.isfinite()] if ours.is_floating_point() else ours[:0]
+    return float(difference.max()), float(finite.abs().max()) if len(finite) else 0.0
 
 
 @contextmanager

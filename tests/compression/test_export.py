@@ -79,6 +79,25 @@ def test_onnx_is_what_torch_computes_for_any_batch(make, small, tmp_path):
         torch.testing.assert_close(torch.from_numpy(found), net.eval()(batch).detach().cpu(), rtol=1e-4, atol=1e-5)
 
 
+class ManyOutputs(nn.Module):
+    def forward(self, x):
+        above = x > 0
+        return x, above, above.long().sum(1), torch.where(above, x, -torch.inf), torch.where(above, torch.nan, x)
+
+
+def test_onnx_of_outputs_that_are_no_finite_numbers(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path, x = tmp_path / "net.onnx", torch.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]])
+    assert vbd.save_onnx(ManyOutputs(), path, x) == path.stat().st_size
+    right = ManyOutputs()(x)
+    for i, wrong in ((1, ~right[1]), (2, right[2] + 1), (3, x), (4, x)):
+        outputs = (*right[:i], wrong, *right[i + 1 :])
+        monkeypatch.setattr("pyro_vbd.compression.export.call_network", lambda net, x, outputs=outputs: outputs)
+        with pytest.raises(RuntimeError, match=r"onnxruntime's outputs differ from torch's by (1|inf|nan)"):
+            vbd.save_onnx(ManyOutputs(), path, x)
+
+
 def test_an_onnx_file_that_computes_something_else_is_not_written(small, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
