@@ -95,7 +95,7 @@ class TargetDraws:
         return min(self._at_once // max([1, *sizes]), _MAX_LATENTS // max(latents, 1))
 
     def _target(self, draw: poutine.Trace, trace: poutine.Trace) -> Any:
-        return base_distribution(self._site_of_targets(draw, trace)["fn"])
+        return _unmasked(self._site_of_targets(draw, trace)["fn"])
 
     def _site_of_targets(self, draw: poutine.Trace, trace: poutine.Trace) -> Any:
         unknown = {name: node for name, node in latent_sites(trace).items() if name not in draw}
@@ -123,6 +123,13 @@ def _unseen() -> Iterator[None]:
     # targets depend on the weights alone: their scales need not be drawn
     with poutine.block(), CollapsedScales(), pyro.validation_enabled(False):
         yield
+
+
+def _unmasked(fn: Any) -> Any:
+    """The distribution behind ``expand``, ``to_event`` and ``mask``, which says what counts in training, and no more."""
+    while isinstance(fn := base_distribution(fn), dist.MaskedDistribution):
+        fn = fn.base_dist
+    return fn
 
 
 def is_of_classes(fn: Any) -> bool:

@@ -77,6 +77,30 @@ def test_of_several_targets_one_is_named():
         assert all((fn.mean > 50.0).all() == low for fn in fns)
 
 
+@pytest.mark.parametrize("wrap", [lambda fn, mask: fn.mask(mask), lambda fn, mask: fn.mask(True).mask(mask)])
+def test_targets_are_seen_through_a_mask(wrap):
+    def likelihood(outputs):
+        return wrap(dist.Categorical(logits=outputs), torch.arange(4) < 2)
+
+    model = vbd.Classifier(NETS["dense"](), vbd.priors.GaussianUniform(), num_data=100, likelihood=likelihood)
+    guide, x = vbd.VBDGuide(model, init_log_var=-60.0), torch.randn(4, 5)
+    counts, fns = several(TargetDraws(model, guide, None, 1000), x, 10)
+    assert counts == [1, 9]
+    assert all(is_of_classes(fn) for fn in fns)
+    assert torch.allclose(fns[0].probs, vbd.point_network(model, guide)(x).softmax(-1), atol=1e-5)
+
+
+def test_events_of_targets_are_seen_through_a_mask():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Bernoulli(logits=x * w[..., None, :]).mask(x > 0).to_event(1), obs=y)
+
+    x = torch.randn(4, 3)
+    _, fns = several(TargetDraws(model, vbd.VBDGuide(model, x, (x > 0).float()), None, 1000), x, 10)
+    assert all(is_of_classes(fn) and fn.probs.shape[-2:] == (4, 3) for fn in fns)
+
+
 def test_a_variance_that_mixes_draws_is_found_out():
     def model(x, y=None):
         w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
