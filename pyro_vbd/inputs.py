@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["arguments", "is_packed", "is_several", "length", "lengths"]
+__all__ = ["arguments", "is_packed", "is_several", "length", "lengths", "shapes"]
 
 
 def is_packed(value: Any) -> bool:
@@ -42,3 +43,20 @@ def length(values: Any) -> int | None:
 def lengths(values: Any) -> set[int]:
     """The lengths of the tensors in a structure; a number has 0."""
     return {len(leaf) if leaf.dim() else 0 for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
+
+
+def shapes(values: Any) -> Any:
+    """The structure with tensors of the same shapes and no numbers in them; None where it holds an object of another kind.
+
+    Numbers, words and None stay; an object would be kept alive with all that it holds.
+    """
+    leaves = tree_leaves(values)
+    if any(not (leaf is None or isinstance(leaf, Tensor | int | float | complex | str)) for leaf in leaves):
+        return None
+    return tree_map(_shape, values, is_leaf=is_packed)
+
+
+def _shape(value: Any) -> Any:
+    if is_packed(value):  # a tuple that wants its lengths on the CPU
+        return value._replace(data=_shape(value.data))
+    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value

@@ -15,15 +15,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
 from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
-from pyro_vbd.inputs import is_packed
+from pyro_vbd.inputs import shapes
 from pyro_vbd.parameters import OwnedParameters, announced, module_key, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import is_input_first
 from pyro_vbd.prototype import Prototyped
+from pyro_vbd.recomputation import refuse_recomputation
 from pyro_vbd.selection import Where, select
 
 __all__ = ["StochasticNetwork", "lift"]
@@ -53,14 +55,26 @@ class StochasticNetwork(nn.Module, Prototyped):
             for site, start in own_prior.learned(self.site(parameter)).items():
                 self._learned_sites[site] = key = module_key(site)
                 self.log_hyperparameters[key] = nn.Parameter(weight.detach().new_tensor(math.log(start)))
-        #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these.
+        #: Shape, dtype and device of what it first ran on, ``(args, kwargs)``: compression asks for inputs like these. None
+        #: also where an input is an object of another kind.
         self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
         self._other_names = _other_names(self.net)
-        #: The row of padding of an embedding's weight, and whether it holds anything but zeros.
-        self._padding = {n: row for n in self.priors if (row := _padding(self.net, [n, *self._other_names.get(n, [])]))}
+        places = [place for n in self.priors for place in (n, *self._other_names.get(n, []))]
+        owners = dict.fromkeys(self.net.get_submodule(place.rpartition(".")[0]) for place in places)
+        refuse_recomputation(owners)
+        for owner in owners:
+            if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+                owner.sparse = False  # a weight that is computed has no sparse gradient
+        self._look_at_padding()
+        self.register_load_state_dict_post_hook(_look_again)
         rest = [n for n, _ in self.net.named_parameters() if n not in self.priors]
         logger.info("%s: Bayesian %s; not Bayesian %s", type(net).__name__, list(self.priors), rest)
+
+    def _look_at_padding(self) -> None:
+        found = {n: _padding(self.net, [n, *self._other_names.get(n, [])]) for n in self.priors}
+        #: The row of padding of an embedding's weight, and whether it holds anything but zeros.
+        self._padding = {n: row for n, row in found.items() if row is not None}
 
     def site(self, parameter: str) -> str:
         """The site name of a parameter of the network."""
@@ -93,6 +107,8 @@ class StochasticNetwork(nn.Module, Prototyped):
         Raises:
             ValueError: if it is called inside a plate that gives each datum weights of its own, or returns something else
                 than tensors for many draws.
+            RuntimeError: in ``backward()``, where the network has its activations computed anew
+                (``torch.utils.checkpoint``).
         """
         return self.run(inputs, kwargs)[0]
 
@@ -100,7 +116,7 @@ class StochasticNetwork(nn.Module, Prototyped):
         """The output, and how many dimensions it has in front of the network's own; see :meth:`forward`."""
         _outside_data_plate()
         if self.inputs_seen is None:
-            self.inputs_seen = tree_map(_shape_of, (tuple(inputs), dict(kwargs)), is_leaf=is_packed)
+            self.inputs_seen = shapes((tuple(inputs), dict(kwargs)))
         weights = self.prototype()
         rest = announced(self._label, self.net)
         # a weight that a handler holds at one value has none of the dimensions that the others have
@@ -149,12 +165,12 @@ class StochasticNetwork(nn.Module, Prototyped):
     def _needs_loop(self) -> bool:
         """Whether vmap cannot carry a batch of weights through, or takes longer than a loop.
 
-        It cannot through recurrent layers and norms that update their buffers; it takes longer where a CPU runs the
-        convolutions, which become ones with a group for each draw.
+        It cannot through recurrent layers, LSTM cells and norms that update their buffers; it takes longer where a CPU runs
+        the convolutions, which become ones with a group for each draw.
         """
         return any(
-            isinstance(module, nn.RNNBase)
-            or (isinstance(module, _NormBase) and module.training)
+            isinstance(module, nn.RNNBase | nn.LSTMCell)
+            or (isinstance(module, _NormBase | _SpectralNorm) and module.training)
             or (isinstance(module, _ConvNd) and module.weight.device.type == "cpu")
             for module in self.net.modules()
         )
@@ -184,11 +200,8 @@ def _padding(net: nn.Module, names: list[str]) -> tuple[int, bool] | None:
     return None if row is None else (row, bool(net.get_parameter(names[0])[row].any()))
 
 
-def _shape_of(value: Any) -> Any:
-    """A tensor of the same shape without its numbers; anything else as it is."""
-    if is_packed(value):  # a tuple that wants its lengths on the CPU
-        return value._replace(data=_shape_of(value.data))
-    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+def _look_again(network: StochasticNetwork, _: Any) -> None:
+    network._look_at_padding()  # other values have been loaded
 
 
 def _outside_data_plate() -> None:

@@ -15,6 +15,7 @@ from pyro_vbd.guide import VBDGuide
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.priors.sharing import shared_shape
+from pyro_vbd.recomputation import allow_recomputation
 from pyro_vbd.site_patterns import first_match, idle
 from pyro_vbd.supervised import SupervisedModel
 
@@ -35,8 +36,8 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
     Args:
         guide: a posterior.
         per: ``"weight"``; ``"unit"``, all weights into an output unit (rows, filters); ``"input"``, all out of an input
-            unit or channel (columns). A gate is a unit of its own in each. In a model that holds no network of this
-            library, a weight's first dimension is taken for its outputs, the second for its inputs.
+            unit or channel (columns). A gate is a unit of its own in each. Of a weight of no network of this library (a
+            submodule of the model, or the model), the first dimension is taken for its outputs, the second for its inputs.
 
     Returns:
         Tensors of the weight's shape, with dimensions of size 1 where weights were put together. For a model made by
@@ -50,8 +51,7 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
         raise ValueError(f"per={per!r} is unknown: use one of {', '.join(_SHARING)}")
     if per == "weight":
         return _log_alpha(guide)
-    network = _network_inside(guide.model)
-    swapped = network.input_first_sites() if network is not None else set()
+    swapped = {site for network in _networks_inside(guide.model) for site in network.input_first_sites()}
     found = {}
     for site, (variance, square) in _moments(guide).items():
         if variance.dim() > 1:
@@ -145,6 +145,7 @@ def point_network(
     """
     network = network_of(model)
     net = copy.deepcopy(network.net)
+    allow_recomputation(net)
     weights = list(_log_alpha(guide))
     means = guide.median()
     if kept is None:
@@ -169,24 +170,26 @@ def network_of(model: Any) -> StochasticNetwork:
     Raises:
         TypeError: if there is none.
     """
-    network = _network_inside(model)
-    if network is None:
+    network = model.network if isinstance(model, SupervisedModel) else model
+    if not isinstance(network, StochasticNetwork):
         raise TypeError(f"{type(model).__name__} holds no network: pass a Classifier, a Regressor or a lifted network")
     return network
 
 
 def gate_sites(model: Any) -> set[str]:
     """The sites that are weights of gates; empty for a model that holds no network of this library's."""
-    network = _network_inside(model)
-    if network is None:
-        return set()
-    owners = {name: network.net.get_submodule(name.rpartition(".")[0]) for name in network.priors}
-    return {network.site(name) for name, owner in owners.items() if isinstance(owner, Gate)}
+    return {
+        network.site(name)
+        for network in _networks_inside(model)
+        for name in network.priors
+        if isinstance(network.net.get_submodule(name.rpartition(".")[0]), Gate)
+    }
 
 
-def _network_inside(model: Any) -> StochasticNetwork | None:
-    network = model.network if isinstance(model, SupervisedModel) else model
-    return network if isinstance(network, StochasticNetwork) else None
+def _networks_inside(model: Any) -> list[StochasticNetwork]:
+    """The lifted networks in a model: one itself, and any that is a submodule."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return [module for module in modules if isinstance(module, StochasticNetwork)]
 
 
 def _log_alpha(guide: Any) -> dict[str, Tensor]:

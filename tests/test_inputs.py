@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.testing import assert_close
 
 import pyro_vbd as vbd
-from pyro_vbd.inputs import arguments, length
+from pyro_vbd.inputs import arguments, length, shapes
 from pyro_vbd.placement import brought
 
 
@@ -19,6 +19,16 @@ class Reader(nn.Module):
 
     def forward(self, words):
         return self.head(self.layer(words)[1][0][-1])
+
+
+def test_shapes_hold_no_data():
+    x = torch.zeros(2, 3)
+    found = shapes(((x, 1, None), {"flag": True, "words": pack_sequence([x])}))
+    assert (found[0][0].shape, found[0][0].device.type, found[0][1:]) == (x.shape, "meta", (1, None))
+    assert found[1]["flag"] is True
+    assert found[1]["words"].data.is_meta
+    assert not found[1]["words"].batch_sizes.is_meta  # torch wants them on the CPU
+    assert shapes(((x,), {"graph": object()})) is None  # nor an object that may hold some
 
 
 def test_arguments():

@@ -455,6 +455,52 @@ def test_point_network_keeps_the_padding(device):
         assert weight[0].eq(1.0 if threshold is None else 0.0).all()
 
 
+def test_padding_is_that_of_a_state_that_was_loaded(device):
+    filled, fresh = (vbd.lift(Summed(value), PRIOR).to(device) for value in (2.0, 0.0))
+    for source, target in ((filled, fresh), (vbd.lift(Summed(0.0), PRIOR), filled)):
+        target.load_state_dict(source.state_dict())
+        copied = copy.deepcopy(target)
+        for network in (target, copied):
+            kept = network.with_padding("embedding.weight", torch.ones(5, 4, device=device))
+            assert torch.equal(kept[1], source.net.embedding.weight[1].to(device))
+            assert kept[0].eq(1).all()
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+@pytest.mark.parametrize("estimator", ["auto", "weights"])
+def test_a_sparse_embedding_is_trained_as_any_other(kind, estimator, device):
+    tokens, y = torch.tensor([[0, 1], [2, 1]], device=device), torch.ones(2, device=device)
+    grads = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        embedding = kind(4, 3, sparse=sparse)
+        net = nn.Sequential(embedding, nn.Flatten(), nn.Linear(6 if kind is nn.Embedding else 3, 1)).to(device)
+        model = vbd.Regressor(net, PRIOR, 2, where="0.*")
+        guide = vbd.VBDGuide(model)
+        torch.manual_seed(1)
+        vbd.VBD_ELBO(estimator=estimator)(model, guide)(tokens, y).backward()
+        grads.append(guide.learned["0.weight"].loc.grad)
+        assert embedding.sparse == sparse  # the network itself is as it was
+    assert torch.equal(*grads)
+
+
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 1)
+
+    def forward(self, x):
+        return self.cell(x)[0]
+
+
+@pytest.mark.parametrize("make", [Cell, lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 1))])
+def test_many_draws_where_vmap_does_not_know_the_way(make, device):
+    model = vbd.Regressor(make(), PRIOR, N).to(device)
+    elbo = vbd.VBD_ELBO(num_particles=3, vectorize_particles=True)
+    loss = elbo(model, vbd.VBDGuide(model))(torch.randn(N, 3, device=device), torch.randn(N, device=device))
+    assert loss.isfinite()
+
+
 def test_gradients_by_torch_func_are_those_of_autograd():
     model = vbd.Regressor(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)), PRIOR, N)
     loss, x, y = vbd.VBD_ELBO()(model, vbd.VBDGuide(model)), torch.randn(N, 3), torch.randn(N)

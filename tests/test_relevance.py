@@ -236,3 +236,25 @@ def test_a_guide_without_dropout_rates(ask):
 def test_a_model_without_a_network():
     with pytest.raises(TypeError, match="holds no network"):
         vbd.point_network(lambda x: x, vbd.VBDGuide(classifier(20)))
+
+
+def test_networks_inside_a_model_of_ones_own_are_seen():
+    """Their gates, and which of their weights have the inputs first."""
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            net = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), vbd.noise.Gate(6), nn.Linear(6, 1))
+            self.encoder = vbd.lift(net, vbd.priors.GaussianUniform(), name="encoder")
+
+        def forward(self, x, y):
+            mean = self.encoder(x).squeeze(-1)
+            with pyro.plate("data", len(x)):
+                pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+
+    guide = vbd.VBDGuide(Own(), torch.zeros(4, 2, dtype=torch.long), torch.zeros(4))
+    gate = guide.posteriors["q/encoder/2/weight"]
+    with torch.no_grad():
+        gate.log_var.copy_(gate.loc.square().log() + 1.0)
+    assert vbd.masks(guide)["encoder.2.weight"].sum() == 0
+    assert vbd.relevance(guide, "unit")["encoder.0.weight"].shape == (1, 3)
