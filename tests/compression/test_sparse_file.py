@@ -144,13 +144,14 @@ def test_shared_buffers_and_modules(tmp_path):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_files_of_version_1_are_read(tmp_path, tied):
-    """There a shared tensor was written under each of its names."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_earlier_versions_are_read(tmp_path, tied, version):
+    """In version 1 a shared tensor was written under each of its names."""
     net, path = Tied(20, 5, tied=False), tmp_path / "net"
     with torch.no_grad():
         net.out.weight.copy_(net.words.weight)
     vbd.save_sparse(net, path)
-    path.write_bytes(path.read_bytes().replace(b"network 3\n", b"network 1\n", 1))
+    path.write_bytes(path.read_bytes().replace(b"network 3\n", b"network %d\n" % version, 1))
     new = vbd.load_sparse(path, Tied(20, 5, tied))
     torch.testing.assert_close(dict(new.state_dict()), dict(net.state_dict()), rtol=0.0, atol=0.0)
 
