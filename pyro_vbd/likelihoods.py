@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GaussianLikelihood", "MaskedCategorical", "bernoulli", "categorical"]
+__all__ = ["GaussianLikelihood", "MaskedBernoulli", "MaskedCategorical", "bernoulli", "categorical"]
 
 
 class MaskedCategorical(dist.Categorical):
@@ -27,6 +27,21 @@ class MaskedCategorical(dist.Categorical):
         return super().log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0.0)
 
 
+class MaskedBernoulli(dist.Bernoulli):
+    """A Bernoulli whose log-probability is 0 where the value is ``ignore_index`` (labels that nobody gave)."""
+
+    def __init__(self, logits: Tensor, ignore_index: int) -> None:
+        self.ignore_index = ignore_index
+        super().__init__(logits=logits, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> MaskedBernoulli:
+        return MaskedBernoulli(self.logits.expand(batch_shape), self.ignore_index)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        ignored = value == self.ignore_index
+        return super().log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0.0)
+
+
 def categorical(logits: Tensor, ignore_index: int | None = None, event_dim: int = 0) -> dist.TorchDistribution:
     """One of C classes: logits of shape ``(..., N, *event, C)``."""
     if ignore_index is None:
@@ -34,9 +49,11 @@ def categorical(logits: Tensor, ignore_index: int | None = None, event_dim: int 
     return MaskedCategorical(logits, ignore_index).to_event(event_dim)
 
 
-def bernoulli(logits: Tensor, event_dim: int = 0) -> dist.TorchDistribution:
+def bernoulli(logits: Tensor, ignore_index: int | None = None, event_dim: int = 0) -> dist.TorchDistribution:
     """Yes or no: logits of shape ``(..., N, *event)``."""
-    return dist.Bernoulli(logits=logits, validate_args=False).to_event(event_dim)
+    if ignore_index is None:
+        return dist.Bernoulli(logits=logits, validate_args=False).to_event(event_dim)
+    return MaskedBernoulli(logits, ignore_index).to_event(event_dim)
 
 
 class GaussianLikelihood(nn.Module):

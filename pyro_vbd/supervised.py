@@ -147,7 +147,7 @@ class Classifier(SupervisedModel):
         num_data: N, the size of the training set.
         where: which weights are Bayesian; see :func:`~pyro_vbd.selection.select`.
         multilabel: whether each output is a yes or no of its own.
-        ignore_index: the target that counts for nothing (padding).
+        ignore_index: the target that counts for nothing (padding, labels that nobody gave).
         likelihood: in place of all this, a function of what the network returns (a tensor, or a tuple or dict of them) to
             a Pyro distribution of batch shape ``(B,)``; if it is a module, its parameters are trained.
 
@@ -176,7 +176,8 @@ class Classifier(SupervisedModel):
         single = outputs.dim() == lead + 1 or (outputs.dim() == lead + 2 and outputs.size(-1) == 1)
         if self.multilabel or single:
             logits = outputs if self.multilabel or outputs.dim() == lead + 1 else outputs.squeeze(-1)
-            return bernoulli(logits, logits.dim() - lead - 1), binary_targets(y, logits.shape[lead:], logits.dtype)
+            y = binary_targets(y, logits.shape[lead:], logits.dtype, self.ignore_index)
+            return bernoulli(logits, self.ignore_index, logits.dim() - lead - 1), y
         logits = outputs.movedim(lead + 1, -1)
         if logits.size(-1) == 1:
             raise ValueError(

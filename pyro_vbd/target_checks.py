@@ -109,22 +109,25 @@ def _check_finite(y: Tensor) -> None:
         raise ValueError(f"{int((~y.isfinite()).sum())} targets are NaN or infinite: clean the data")
 
 
-def binary_targets(y: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
+def binary_targets(
+    y: Tensor | None, shape: torch.Size, dtype: torch.dtype, ignore_index: int | None = None
+) -> Tensor | None:
     """Targets of yes or no, in the shape and dtype of the logits; None as it is.
 
     Raises:
-        ValueError: for another shape, or a number besides 0 and 1.
+        ValueError: for another shape, or a number besides 0, 1 and ``ignore_index``.
     """
     if y is None:
         return None
     check_targets(y.squeeze(-1) if len(shape) == 1 and y.dim() == 2 and y.size(1) == 1 else y, shape)
-    check_values(_check_binary, y)
+    check_values(_check_binary, y, ignore_index=ignore_index)
     return y.reshape(shape).to(dtype)  # the loss takes the dtype of its targets
 
 
-def _check_binary(y: Tensor) -> None:
-    if not bool(((y == 0) | (y == 1)).all()):
-        raise ValueError(f"binary targets lie between {float(y.min())} and {float(y.max())}: use 0 and 1")
+def _check_binary(y: Tensor, ignore_index: int | None) -> None:
+    counted = y if ignore_index is None else y[y != ignore_index]
+    if not bool(((counted == 0) | (counted == 1)).all()):
+        raise ValueError(f"binary targets lie between {float(counted.min())} and {float(counted.max())}: use 0 and 1")
 
 
 def class_targets(y: Tensor | None, shape: torch.Size, classes: int, ignore_index: int | None) -> Tensor | None:

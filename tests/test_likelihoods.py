@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import pyro_vbd as vbd
-from pyro_vbd.likelihoods import MaskedCategorical, bernoulli, categorical
+from pyro_vbd.likelihoods import MaskedBernoulli, MaskedCategorical, bernoulli, categorical
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -30,6 +30,9 @@ def test_ignored_targets_give_no_gradient():
     logits = torch.randn(3, 4, requires_grad=True)
     MaskedCategorical(logits, ignore_index=-1).log_prob(torch.tensor([0, -1, 3])).sum().backward()
     assert logits.grad.abs().sum(1).ne(0).tolist() == [True, False, True]
+    logits = torch.randn(3, requires_grad=True)
+    MaskedBernoulli(logits, ignore_index=-1).log_prob(torch.tensor([0.0, -1.0, 1.0])).sum().backward()
+    assert logits.grad.ne(0).tolist() == [True, False, True]
 
 
 def test_masked_categorical_expands_and_samples_classes():
@@ -40,11 +43,24 @@ def test_masked_categorical_expands_and_samples_classes():
     assert fn.log_prob(torch.full((5, 3), -1)).eq(0).all()
 
 
+def test_masked_bernoulli_expands_and_samples_yes_and_no():
+    fn = MaskedBernoulli(torch.randn(3), ignore_index=-1).expand((5, 3))
+    assert isinstance(fn, MaskedBernoulli)
+    assert fn.batch_shape == (5, 3)
+    assert fn.sample((100,)).unique().tolist() == [0, 1]
+    assert fn.log_prob(torch.full((5, 3), -1.0)).eq(0).all()
+
+
 @pytest.mark.parametrize("shape", [(6,), (6, 5)])
-def test_bernoulli_is_the_binary_cross_entropy(shape):
+@pytest.mark.parametrize("ignore_index", [None, -1, 1])
+def test_bernoulli_is_the_binary_cross_entropy(shape, ignore_index):
     logits, y = torch.randn(shape), (torch.randn(shape) > 0).double()
-    fn = bernoulli(logits, len(shape) - 1)
     expected = -F.binary_cross_entropy_with_logits(logits, y, reduction="none")
+    if ignore_index is not None:
+        y[1] = ignore_index
+        expected = expected.masked_fill(y == ignore_index, 0.0)
+    fn = bernoulli(logits, ignore_index, len(shape) - 1)
+    assert (fn.batch_shape, fn.event_shape) == (shape[:1], shape[1:])
     torch.testing.assert_close(fn.log_prob(y), expected.flatten(1).sum(1) if len(shape) > 1 else expected)
 
 

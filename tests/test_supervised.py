@@ -94,6 +94,23 @@ def test_multilabel_likelihood(make, x_shape):
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("ignore_index", [-100, 7])
+@pytest.mark.parametrize("dtype", [torch.long, torch.float64])
+@pytest.mark.parametrize("settings", [{}, {"num_particles": 3, "vectorize_particles": True}])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_ignored_yes_or_no_counts_nothing(multilabel, settings, dtype, ignore_index):
+    net, x = nn.Linear(3, 4 if multilabel else 1), torch.randn(8, 3)
+    y = (torch.randn(net(x).shape) > 0).to(dtype)
+    y[::2, 0] = ignore_index
+    counted = y != ignore_index
+    model = vbd.Classifier(net, PRIOR, num_data=N, multilabel=multilabel, ignore_index=ignore_index)
+    value = log_likelihood(model, x, y, **settings)
+    expected = -N / 8 * F.binary_cross_entropy_with_logits(net(x)[counted], y[counted].double(), reduction="sum")
+    torch.testing.assert_close(value, expected, rtol=1e-8, atol=0)
+    assert value != 0
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("outputs", "y_shape"), [((), (8,)), ((1,), (8,)), ((1,), (8, 1)), ((3,), (8, 3)), ((2, 2), (8, 2, 2))]
 )
@@ -237,9 +254,10 @@ def test_tuple_and_dict_inputs(pack):
         (lambda: vbd.Classifier(Permuted(), PRIOR, N, ignore_index=-1), (8, 6), range(5)),
         (lambda: vbd.Classifier(nn.Linear(3, 1), PRIOR, N), (8,), range(2)),
         (lambda: vbd.Classifier(nn.Linear(3, 4), PRIOR, N, multilabel=True), (8, 4), range(2)),
+        (lambda: vbd.Classifier(nn.Linear(3, 4), PRIOR, N, multilabel=True, ignore_index=-1), (8, 4), range(2)),
         (lambda: vbd.Regressor(nn.Linear(3, 1), PRIOR, N), (8, 1), None),
     ],
-    ids=["classes", "tokens", "ignored", "binary", "multilabel", "regression"],
+    ids=["classes", "tokens", "ignored", "binary", "multilabel", "ignored labels", "regression"],
 )
 def test_without_targets_they_are_drawn(make, shape, values, parallel):
     model = make()

@@ -36,6 +36,9 @@ def regressor(outputs: int = 1, **settings) -> vbd.Regressor:
         (lambda: classifier(1), lambda: torch.zeros(8, 2), r"shape \(8, 2\)"),
         (lambda: classifier(1), lambda: torch.full((8,), math.nan), "8 targets are NaN or infinite: clean the data"),
         (lambda: classifier(multilabel=True), lambda: torch.full((8, 4), 3), "use 0 and 1"),
+        (lambda: classifier(multilabel=True, ignore_index=-1), lambda: torch.tensor([[3, -1, 0, 1]] * 8),
+         "between 0.0 and 3.0: use 0 and 1"),
+        (lambda: classifier(1, ignore_index=-1), lambda: torch.full((8,), -2), "between -2.0 and -2.0: use 0 and 1"),
         (lambda: classifier(multilabel=True), lambda: torch.zeros(8), r"shape \(8,\), the outputs call for \(8, 4\)"),
         (regressor, lambda: torch.full((8,), math.nan), "8 targets are NaN or infinite: clean the data"),
         (regressor, lambda: torch.full((8, 1), -math.inf), "8 targets are NaN or infinite"),
@@ -115,8 +118,9 @@ def test_one_datum_without_a_dimension_of_data_is_refused():
     assert ages(x).shape == (4, 1)  # a vector of data is one
 
 
-def test_a_batch_without_any_target_that_counts_is_accepted():
-    model = classifier(ignore_index=-1)
-    y = torch.full((8,), -1)
-    assert model(torch.randn(8, 3), y) is y
+@pytest.mark.parametrize(("settings", "shape"), [({}, (8,)), ({"outputs": 1}, (8,)), ({"multilabel": True}, (8, 4))])
+def test_a_batch_without_any_target_that_counts_is_accepted(settings, shape):
+    model = classifier(ignore_index=-1, **settings)
+    y = torch.full(shape, -1)
+    assert torch.equal(model(torch.randn(8, 3), y).long(), y)
     assert vbd.VBD_ELBO().terms(model, vbd.VBDGuide(model), torch.randn(8, 3), y).log_likelihood == 0
