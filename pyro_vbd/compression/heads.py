@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pyro_vbd.compression.operation import Barrier, Operation, register_operation
+from pyro_vbd.frozen import frozen_as
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
 
@@ -51,8 +52,11 @@ class HeadsStep(Barrier):
         if headwise.out_proj.bias is not None:
             bias = bias + headwise.out_proj.bias.double()
         has_bias = in_bias is not None or bool((bias != 0).any())
-        new = HeadwiseAttention(
-            headwise.embed_dim, int(alive.sum()), width, bias=has_bias, dropout=headwise.dropout, gated=False
+        new = frozen_as(
+            headwise,
+            HeadwiseAttention(
+                headwise.embed_dim, int(alive.sum()), width, bias=has_bias, dropout=headwise.dropout, gated=False
+            ),
         ).to(headwise.in_proj_weight)
         new.in_proj_weight.copy_(parts[:, alive].flatten(0, 2))
         new.out_proj.weight.copy_(out[:, alive].flatten(1))

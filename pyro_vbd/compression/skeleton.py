@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from pyro_vbd.compression.select import Select
 from pyro_vbd.compression.tracing import trace_calls
+from pyro_vbd.frozen import frozen_as
 from pyro_vbd.modes import in_mode
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
@@ -69,10 +70,7 @@ def build(description: Mapping[str, Any], before: nn.Module) -> nn.Module:
         arguments["index"] = torch.zeros(arguments["index"], dtype=torch.long)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         new = kind(**arguments)
-    trained = {name: p.requires_grad for name, p in before.named_parameters()}
-    for name, p in new.named_parameters():  # a bias where there was none goes with the others
-        p.requires_grad_(trained.get(name, any(trained.values())))
-    return new
+    return frozen_as(before, new)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyro_vbd.frozen import frozen_as
 from pyro_vbd.noise.gate import Gate
 
 __all__ = ["HeadwiseAttention"]
@@ -71,7 +72,7 @@ class HeadwiseAttention(nn.Module):
         bias = module.in_proj_bias is not None
         new = cls(module.embed_dim, module.num_heads, bias=bias, dropout=module.dropout, gated=gated)
         new.load_state_dict(module.state_dict(), strict=False)
-        return new.to(module.in_proj_weight).train(module.training)
+        return frozen_as(module, new).to(module.in_proj_weight).train(module.training)
 
     def forward(
         self,

@@ -48,6 +48,22 @@ def test_dropout_and_mode_stay(training):
     assert {module.training for module in small.modules()} == {training}
 
 
+@pytest.mark.parametrize("gated", [True, False])
+def test_frozen_attention_stays_frozen(gated):
+    net = Net(gated=gated)
+    for part in (net.attention.in_proj_weight, net.attention.out_proj.weight):
+        part.requires_grad_(False)
+    with torch.no_grad():
+        if gated:
+            net.attention.gate.weight[1] = 0.0
+        else:
+            net.attention.in_proj_weight[-2:] = 0.0  # the values of the last head
+    small = small_of(net)
+    assert small.num_heads == 3
+    trained = {name for name, p in small.named_parameters() if p.requires_grad}
+    assert trained == {"in_proj_bias", "out_proj.bias"}
+
+
 @torch.no_grad()
 def test_no_head_is_dead():
     assert type(small_of(Net(gated=False))) is nn.MultiheadAttention
