@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["arguments", "is_packed", "is_several", "length", "lengths", "shapes"]
+__all__ = ["arguments", "is_packed", "is_several", "length", "lengths", "part", "shapes"]
 
 
 def is_packed(value: Any) -> bool:
@@ -60,3 +60,16 @@ def _shape(value: Any) -> Any:
     if is_packed(value):  # a tuple that wants its lengths on the CPU
         return value._replace(data=_shape(value.data))
     return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+
+
+def part(values: Any, index: slice | Tensor) -> Any:
+    """The data at an index in a structure: of its tensors; what is none, such as a flag or None, stays as it is."""
+    return tree_map(lambda leaf: _rows(leaf, index) if isinstance(leaf, Tensor) else leaf, values)
+
+
+def _rows(value: Tensor, index: slice | Tensor) -> Tensor:
+    if value.layout is torch.strided:
+        return value[index]
+    rows = torch.arange(len(value), device=value.device)[index]
+    # no other layout has an operation for it
+    return value.to_sparse_coo().index_select(0, rows).to_sparse(layout=value.layout)

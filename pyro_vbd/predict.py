@@ -9,11 +9,11 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from pyro_vbd.draws.targets import TargetDraws, is_of_classes
-from pyro_vbd.inputs import is_packed, is_several, lengths
+from pyro_vbd.inputs import is_packed, is_several, lengths, part
 from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import brought, common_device
 
@@ -124,7 +124,8 @@ def predict(
         guide: its posterior.
         x: inputs, a tensor of shape ``(N, ...)`` or a packed sequence, or a tuple or dict of them as the model takes; or a
             DataLoader (or a list of batches), of whose batches the first part is the input. Each batch is moved to the
-            device of model and guide. Packed sequences are run as one batch.
+            device of model and guide. What is no tensor, such as a flag or None, goes with every batch. Packed sequences
+            are run as one batch.
         num_samples: S >= 1.
         batch_size: data, times draws, in one run of the model.
         site: name of the targets' site, where the model draws several.
@@ -170,15 +171,17 @@ def _holds_packed(x: Any) -> bool:
 
 
 def _batches(x: Any, batch_size: int) -> Iterable[Any]:
-    """Batches of which the first part is the input: views of the inputs, or what a DataLoader gives."""
+    """Batches of which the first part is the input: the inputs, parts of them, or what a DataLoader gives."""
     if _holds_packed(x):
         return [(x,)]
     if isinstance(x, Tensor | tuple | Mapping):
         sizes = lengths(x)
         if len(sizes) != 1:
             raise ValueError(f"the inputs hold tensors of lengths {sorted(sizes)}: use one length, the number of data")
-        starts = range(0, sizes.pop(), batch_size)
-        return [(tree_map(lambda leaf, start=start: leaf[start : start + batch_size], x),) for start in starts]
+        size = sizes.pop()
+        if 0 < size <= batch_size:
+            return [(x,)]
+        return [(part(x, slice(start, start + batch_size)),) for start in range(0, size, batch_size)]
     if not isinstance(x, Iterable):
         raise ValueError(f"x is a {type(x).__name__}: pass a tensor, a tuple or dict of tensors, or a DataLoader")
     return x

@@ -208,6 +208,44 @@ def test_batches_are_counted_for_the_progress_bar(size):
     assert len(_batches(x, 3)) == len(_batches((x, x), 3)) == len(_batches(list(loader), 3)) == len(loader)
 
 
+class Weighted(nn.Module):
+    """Inputs beside the tensor that are none."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x, mask, flag, mode):
+        assert (mask, flag, mode) == (None, True, "sum")
+        return self.linear(x)
+
+
+def test_inputs_that_are_no_tensors_go_with_every_batch():
+    model, x = vbd.Classifier(Weighted(), vbd.priors.GaussianUniform(), 10), torch.randn(10, 3)
+    guide = vbd.VBDGuide(model, init_log_var=-60.0)
+    for inputs in ({"x": x, "mask": None, "flag": True, "mode": "sum"}, (x, None, True, "sum")):
+        for batch_size in (4, 10):
+            found = vbd.predict(model, guide, inputs, num_samples=2, batch_size=batch_size)
+            assert torch.allclose(found.probs, model.network.net.linear(x).softmax(-1), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+@pytest.mark.parametrize("batch_size", [4, 10])
+def test_sparse_inputs(layout, batch_size):
+    net, x = nn.Linear(3, 2), torch.randn(10, 3).relu()
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 10)
+    guide = vbd.VBDGuide(model, init_log_var=-60.0)
+    found = vbd.predict(model, guide, x.to_sparse(layout=layout), num_samples=2, batch_size=batch_size)
+    assert torch.allclose(found.probs, net(x).softmax(-1), atol=1e-5)
+
+
+def test_all_data_in_one_batch_are_the_inputs_themselves():
+    x = {"x": torch.randn(10, 3), "mask": None}
+    (batch,) = _batches(x, 10)
+    assert batch[0] is x
+
+
 def test_a_guide_of_ones_own_is_in_evaluation_mode():
     modes = []
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 from pyro_vbd.distributions import base_distribution
 from pyro_vbd.draws.model_run import ModelRun
 from pyro_vbd.draws.plate import DrawPlate, Traces, data_frames
-from pyro_vbd.inputs import lengths
+from pyro_vbd.inputs import lengths, part
 from pyro_vbd.modes import in_mode
 from pyro_vbd.paired_traces import check_pair
 from pyro_vbd.placement import brought, common_device
@@ -101,8 +101,7 @@ class DrawRuns:
 
     def part(self, index: slice | Tensor) -> tuple[Any, ...]:
         """The data at an index, as the model's positional arguments, where the model lies."""
-        some = tree_map(lambda leaf: leaf[index] if isinstance(leaf, Tensor) else leaf, self._data)
-        return brought(some, self._device)  # type: ignore[no-any-return]
+        return brought(part(self._data, index), self._device)  # type: ignore[no-any-return]
 
     def data_plate(self, site: str) -> Any:
         """The frame of the plate that tells the data of an observed site apart; None where no plate, or several, could."""
