@@ -135,8 +135,8 @@ def predict(
         A :class:`ClassPrediction` for categorical and Bernoulli targets, else a :class:`ValuePrediction`.
 
     Raises:
-        ValueError: for no draws, data or ``batch_size``, inputs that are not finite, or targets that cannot be told;
-            for several batches, if another plate is as long as that of the data each time.
+        ValueError: for no draws, data or ``batch_size``, inputs that are not finite, or targets that cannot be told, or
+            have no mean and variance; for several batches, if another plate is as long as that of the data each time.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")

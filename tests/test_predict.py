@@ -293,6 +293,17 @@ def test_bad_input():
         vbd.predict(model, guide, (torch.randn(2, 64), torch.randn(3, 64)))
 
 
+@pytest.mark.parametrize("num_samples", [1, 20])
+def test_targets_without_a_mean_are_refused_by_name(num_samples):
+    def likelihood(outputs):
+        sigmoid = torch.distributions.transforms.SigmoidTransform()
+        return dist.TransformedDistribution(dist.Normal(outputs, 1.0), [sigmoid]).to_event(1)
+
+    model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.GaussianUniform(), 10, likelihood=likelihood)
+    with pytest.raises(ValueError, match=r"TransformedDistribution of the targets has no mean or no variance.*Predictive"):
+        vbd.predict(model, vbd.VBDGuide(model), torch.randn(5, 3), num_samples=num_samples)
+
+
 def test_sums_of_several_draws_at_a_time_are_those_of_all():
     means, scales = 100.0 + torch.randn(9, 4, dtype=torch.float64), torch.rand(9, 4, dtype=torch.float64) + 0.1
     probs = scales / 1.2

@@ -48,7 +48,8 @@ class TargetDraws:
         Where there are several, they stand in front: the mean, say, reshapes to ``(draws, *shape of the first's mean)``.
 
         Raises:
-            ValueError: for inputs that are not finite, while Pyro's validation is on, or targets that are not clear.
+            ValueError: for inputs that are not finite, while Pyro's validation is on, or targets that are not clear, or
+                have no mean and variance.
         """
         check_inputs(x)
         with _unseen():
@@ -56,6 +57,7 @@ class TargetDraws:
             single = draw, poutine.trace(poutine.replay(self._model, trace=draw)).get_trace(x)
         self._look_at_plates(self._site_of_targets(*single), length(x))
         first = self._target(*single)
+        _check_statistics(first)
         yield 1, first
         plate = DrawPlate(self._model, self._guide, single)
         together = min(self._room(draw, x), num_samples - 1)
@@ -140,3 +142,13 @@ def is_of_classes(fn: Any) -> bool:
 def _statistics(fn: Any) -> tuple[Tensor, ...]:
     """What a prediction is made of."""
     return (fn.probs,) if is_of_classes(fn) else (fn.mean, fn.variance)
+
+
+def _check_statistics(fn: Any) -> None:
+    try:
+        _statistics(fn)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"the {type(fn).__name__} of the targets has no mean or no variance: give it both as properties, or draw "
+            "targets by pyro.infer.Predictive(model, guide=guide, num_samples=100)(x)"
+        ) from error
