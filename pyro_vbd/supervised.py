@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -55,10 +56,11 @@ class SupervisedModel(nn.Module, Prototyped):
         likelihood: Likelihood | None,
     ) -> None:
         super().__init__()
-        if isinstance(num_data, bool) or not isinstance(num_data, int) or num_data <= 0:
+        size = _integer(num_data)
+        if size is None or size <= 0:
             raise ValueError(f"num_data={num_data!r} is no number of data: pass len(training set), a positive integer")
         self.network = StochasticNetwork(net, prior, where, name="")
-        self.num_data = num_data
+        self.num_data = size
         self._likelihood = likelihood
         self._label = unique_label("likelihood")
 
@@ -126,6 +128,14 @@ class SupervisedModel(nn.Module, Prototyped):
             parameters = announced(self._label, likelihood)
             return functional_call(likelihood, parameters, (outputs,))  # type: ignore[no-any-return]
         return likelihood(outputs)
+
+
+def _integer(value: Any) -> int | None:
+    """An integer of Python or of another library, such as NumPy's, as one of Python; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _in_single_precision(outputs: Any) -> Any:

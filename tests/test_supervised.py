@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -292,11 +293,17 @@ def test_data_plate_has_the_size_of_the_data_set():
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_data", [0, -3, True, 10.0, None, "10"])
+@pytest.mark.parametrize("num_data", [0, -3, True, np.True_, np.int64(0), 10.0, None, "10"])
 @pytest.mark.parametrize("kind", [vbd.Classifier, vbd.Regressor])
 def test_num_data_must_be_a_positive_integer(kind, num_data):
     with pytest.raises(ValueError, match=r"num_data=.* is no number of data: pass len"):
         kind(nn.Linear(3, 4), PRIOR, num_data)
+
+
+@pytest.mark.parametrize("num_data", [np.int64(8), torch.tensor(8)])
+def test_num_data_may_be_an_integer_of_another_library(num_data):
+    model = vbd.Regressor(nn.Linear(3, 1), PRIOR, num_data)
+    assert (type(model.num_data), model.num_data) == (int, 8)
 
 
 def test_no_parameter_is_left_without_an_effect_by_a_likelihood():
