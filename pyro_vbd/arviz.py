@@ -48,7 +48,7 @@ def to_arviz(
     num_samples: int = 100,
     *,
     sites: str | Sequence[str] | None = None,
-    groups: Collection[str] = _GROUPS,
+    groups: str | Collection[str] = _GROUPS,
     subset: int | None = None,
     batch_size: int = 1000,
     progress: bool = False,
@@ -85,7 +85,7 @@ def to_arviz(
         y: targets, the model's second argument.
         num_samples: S >= 1.
         sites: patterns of latents for ``posterior``: ``"*"`` for all, ``["fc1.*", "tau"]`` for some.
-        groups: which to make.
+        groups: which to make, or the one.
         subset: how many data the groups with something of each datum hold, drawn at random without replacement; their
             coordinate tells which. N asks for all, however many.
         batch_size: data times draws in one run of the model.
@@ -108,6 +108,7 @@ def to_arviz(
     import_arviz()
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} draws nothing: use 1 or more")
+    groups = [groups] if isinstance(groups, str) else groups
     if unknown := sorted(set(groups) - set(_GROUPS)):
         raise ValueError(f"the groups {unknown} are unknown: use some of {', '.join(_GROUPS)}")
     if subset is not None and subset < 1:

@@ -206,6 +206,7 @@ def test_some_groups_and_sites(trained):
     model, guide, x, y, _ = trained
     assert set(vbd.to_arviz(model, guide, x, y, 5).posterior) == {"gamma", "s"}
     assert set(vbd.to_arviz(model, guide, x, y, 5, sites=["w", "s*"]).posterior) == {"w", "s"}
+    assert groups(vbd.to_arviz(model, guide, x, y, 5, groups="log_likelihood")) == {"log_likelihood"}
     for some in itertools.combinations(sorted(GROUPS), 2):
         assert groups(vbd.to_arviz(model, guide, x, y, 5, groups=some)) == set(some)
 
@@ -274,6 +275,7 @@ def test_bad_input(trained):
     for message, options in (
         ("num_samples=0", {"num_samples": 0}),
         (r"groups \['prior'\] are unknown", {"groups": ["prior"]}),
+        (r"groups \['log'\] are unknown", {"groups": "log"}),
         ("sites='nothing'", {"sites": "nothing"}),
         ("subset=0", {"subset": 0}),
     ):
