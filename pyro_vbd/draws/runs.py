@@ -101,7 +101,8 @@ class DrawRuns:
 
     def part(self, index: slice | Tensor) -> tuple[Any, ...]:
         """The data at an index, as the model's positional arguments, where the model lies."""
-        return brought(part(self._data, index), self._device)  # type: ignore[no-any-return]
+        some = part(self._data, index)
+        return brought(some, self._device)  # type: ignore[no-any-return]
 
     def data_plate(self, site: str) -> Any:
         """The frame of the plate that tells the data of an observed site apart; None where no plate, or several, could."""
