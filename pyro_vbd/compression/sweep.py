@@ -11,7 +11,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_vbd.distributions import base_distribution
+from pyro_vbd.counted import counted
+from pyro_vbd.distributions import unmasked
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import moved
@@ -106,8 +107,8 @@ def sweep(
 def point_error(model: Callable[..., Any], values: dict[str, Tensor], data: Iterable[Any]) -> float:
     """The error of a model with its latents at given values, by the distribution of its targets.
 
-    The share of targets that are not the most probable class (of categorical and Bernoulli targets; ignored ones do not
-    count), else the mean squared distance from the mean.
+    The share of targets that are not the most probable class (of categorical and Bernoulli targets), else the mean
+    squared distance from the mean; of those targets that count (:func:`~pyro_vbd.counted.counted`).
 
     Raises:
         ValueError: for no data, or more than one observed site.
@@ -118,14 +119,14 @@ def point_error(model: Callable[..., Any], values: dict[str, Tensor], data: Iter
             observed = list(observed_sites(run_with(values, model, batch, {}, held_out=True)).values())
             if len(observed) != 1:
                 raise ValueError(f"the model observes {len(observed)} sites, and an error is of one: pass x and y of it")
-            fn, y = base_distribution(observed[0]["fn"]), observed[0]["value"]
+            fn, y = unmasked(observed[0]["fn"]), observed[0]["value"]
             if isinstance(fn, dist.Categorical):
-                counted = y != getattr(fn, "ignore_index", fn.logits.size(-1))  # no class has this number
-                errors = (fn.logits.argmax(-1) != y)[counted]
+                errors = fn.logits.argmax(-1) != y
             elif isinstance(fn, dist.Bernoulli):
                 errors = (fn.logits > 0) != (y > 0.5)
             else:
                 errors = (fn.mean - y).square()
+            errors = errors[counted(observed[0])]
             total += float(errors.sum())
             count += errors.numel()
     if not count:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Transform, transform_to
 from torch.distributions.transforms import _InverseTransform
 
-__all__ = ["base_distribution", "is_positive", "map_tensors", "tensors"]
+__all__ = ["base_distribution", "is_positive", "map_tensors", "tensors", "unmasked"]
 
 
 _INVERSE = "_inv"  # where a transform keeps its inverse, which keeps it in turn
@@ -23,6 +23,13 @@ D = TypeVar("D", bound=Distribution | Transform)
 def base_distribution(fn: Any) -> Any:
     """The distribution behind ``expand`` and ``to_event``."""
     while isinstance(fn, Independent | ExpandedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def unmasked(fn: Any) -> Any:
+    """The distribution behind ``expand``, ``to_event`` and ``mask``, which says what counts in training, and no more."""
+    while isinstance(fn := base_distribution(fn), MaskedDistribution):
         fn = fn.base_dist
     return fn
 

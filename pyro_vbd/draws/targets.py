@@ -12,7 +12,7 @@ import pyro.poutine as poutine
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pyro_vbd.distributions import base_distribution
+from pyro_vbd.distributions import base_distribution, unmasked
 from pyro_vbd.draws.plate import DrawPlate, Traces, data_frames
 from pyro_vbd.inputs import length
 from pyro_vbd.posterior.exact_scale import CollapsedScales
@@ -97,7 +97,7 @@ class TargetDraws:
         return min(self._at_once // max([1, *sizes]), _MAX_LATENTS // max(latents, 1))
 
     def _target(self, draw: poutine.Trace, trace: poutine.Trace) -> Any:
-        return _unmasked(self._site_of_targets(draw, trace)["fn"])
+        return unmasked(self._site_of_targets(draw, trace)["fn"])
 
     def _site_of_targets(self, draw: poutine.Trace, trace: poutine.Trace) -> Any:
         unknown = {name: node for name, node in latent_sites(trace).items() if name not in draw}
@@ -125,13 +125,6 @@ def _unseen() -> Iterator[None]:
     # targets depend on the weights alone: their scales need not be drawn
     with poutine.block(), CollapsedScales(), pyro.validation_enabled(False):
         yield
-
-
-def _unmasked(fn: Any) -> Any:
-    """The distribution behind ``expand``, ``to_event`` and ``mask``, which says what counts in training, and no more."""
-    while isinstance(fn := base_distribution(fn), dist.MaskedDistribution):
-        fn = fn.base_dist
-    return fn
 
 
 def is_of_classes(fn: Any) -> bool:

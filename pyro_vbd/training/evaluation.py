@@ -9,7 +9,7 @@ import pyro.poutine as poutine
 import torch
 from pyro.distributions.util import scale_and_mask
 
-from pyro_vbd.distributions import base_distribution
+from pyro_vbd.counted import counted
 from pyro_vbd.guide import VBDGuide
 from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import moved
@@ -21,7 +21,7 @@ __all__ = ["negative_log_likelihood", "summed_negative_log_likelihood"]
 def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: Iterable[Any]) -> float:
     """Mean over data of -log p(y | x) at the posterior medians, in nats, not scaled by any plate.
 
-    Data that do not count in training (under ``poutine.mask``, or with no target but ``ignore_index``) do not count here.
+    Data that do not count in training (under a mask, or with no target but ``ignore_index``) do not count here.
 
     Args:
         model: a Pyro model.
@@ -48,15 +48,5 @@ def summed_negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, d
             for site in observed_sites(run_with(medians, model, batch, {}, held_out=True)).values():
                 log_prob = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
                 total -= float(log_prob.sum())
-                count += _count(site, log_prob.shape)
+                count += int(counted(site).reshape(*log_prob.shape, -1).any(-1).sum())
     return total, count
-
-
-def _count(site: Any, shape: torch.Size) -> int:
-    """How many data of a site count."""
-    counted = torch.ones(shape, dtype=torch.bool, device=site["value"].device)
-    if site["mask"] is not None:
-        counted = counted & site["mask"]
-    if (ignored := getattr(base_distribution(site["fn"]), "ignore_index", None)) is not None:
-        counted = counted & (site["value"] != ignored).reshape(*shape, -1).any(-1)
-    return int(counted.sum())

@@ -47,11 +47,23 @@ def test_picks_the_highest_ratio_within_the_bound():
         found.pick(-0.01)
 
 
+def masked_classifier(*args):
+    """The first datum does not count."""
+    return vbd.Classifier(*args, likelihood=lambda o: dist.Categorical(logits=o).mask(torch.arange(o.shape[-2]) > 0))
+
+
 @pytest.mark.parametrize(
     ("kind", "outputs", "y", "expected"),
     [
         (vbd.Classifier, [[1.0, 0.0], [0.0, 1.0]], [1, 1], 0.5),
         (lambda *a: vbd.Classifier(*a, ignore_index=-1), [[1.0, 0.0], [0.0, 1.0]], [-1, 1], 0.0),
+        (
+            lambda *a: vbd.Classifier(*a, multilabel=True, ignore_index=-1),
+            [[0.3, -1.0], [-1.0, 1.0]],
+            [[-1.0, 1.0], [0.0, -1.0]],
+            0.5,
+        ),
+        (masked_classifier, [[1.0, 0.0], [0.0, 1.0]], [1, 1], 0.0),
         (lambda *a: vbd.Classifier(*a, multilabel=True), [[0.3, -1.0], [-1.0, -1.0]], [[1.0, 1.0], [0.0, 0.0]], 0.25),
         (vbd.Regressor, [[1.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [0.0, 1.0]], 1.0),
     ],
