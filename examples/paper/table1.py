@@ -81,8 +81,9 @@ TABLES = [
         "The paper's baselines are under-trained: dropout with a bound on the weights' norms reaches 1.06% with 3x1024 "
         "units (Srivastava et al. 2014). Here 300 epochs, with a bound of 2 on the norm of the incoming weights of each "
         "unit in the plain rows, and longer ramps in the variational ones. The last row has noise on units instead of "
-        "weights: gates, as in table 5, in the last 150 of 200 epochs. No setting of this protocol has been tuned on "
-        "held-out data yet.",
+        "weights: gates, as in table 5, in the last 150 of 200 epochs. Tried on held-out data at width 340, one seed each, "
+        "where gates have 1.42%: a rate a weight with a quarter of the KL 1.48%; gates after 4 epochs without noise 1.38%, "
+        "and from a log variance of -1 besides 1.39%, which is within the noise.",
     ),
 ]
 
