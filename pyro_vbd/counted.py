@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_vbd.distributions import base_distribution, unmasked
+from pyro_vbd.distributions import base_distribution
 
 __all__ = ["counted"]
 
@@ -27,7 +27,7 @@ def counted(site: Any) -> Tensor:
         found = found & _elementwise(site["mask"], fn, value)
     while isinstance(part := base_distribution(fn), dist.MaskedDistribution):
         found, fn = found & _elementwise(part._mask, part, value), part.base_dist
-    ignored = getattr(unmasked(fn), "ignore_index", None)
+    ignored = getattr(part, "ignore_index", None)
     return found if ignored is None else found & (value != ignored)
 
 

@@ -60,7 +60,7 @@ class StochasticNetwork(nn.Module, Prototyped):
         self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
         self._other_names = _other_names(self.net)
-        places = [place for n in self.priors for place in (n, *self._other_names.get(n, []))]
+        places = [place for n in self.priors for place in self._places(n)]
         owners = dict.fromkeys(self.net.get_submodule(place.rpartition(".")[0]) for place in places)
         refuse_recomputation(owners)
         for owner in owners:
@@ -71,8 +71,12 @@ class StochasticNetwork(nn.Module, Prototyped):
         rest = [n for n, _ in self.net.named_parameters() if n not in self.priors]
         logger.info("%s: Bayesian %s; not Bayesian %s", type(net).__name__, list(self.priors), rest)
 
+    def _places(self, parameter: str) -> list[str]:
+        """The names of a weight in all modules that hold it."""
+        return [parameter, *self._other_names.get(parameter, [])]
+
     def _look_at_padding(self) -> None:
-        found = {n: _padding(self.net, [n, *self._other_names.get(n, [])]) for n in self.priors}
+        found = {n: _padding(self.net, self._places(n)) for n in self.priors}
         #: The row of padding of an embedding's weight, and whether it holds anything but zeros.
         self._padding = {n: row for n, row in found.items() if row is not None}
 

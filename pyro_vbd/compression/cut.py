@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from traceback import walk_tb
@@ -20,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.absorb_gates import absorb_gates
 from pyro_vbd.compression.analysis import analyse
+from pyro_vbd.compression.differences import difference
 from pyro_vbd.compression.joining import ElementwiseStep
 from pyro_vbd.compression.operation import Barrier, Layer, Operation
 from pyro_vbd.compression.skeleton import with_calls
@@ -107,10 +107,10 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
         edits = _edits(steps, kept_units)
     small = with_calls(new, traced.graph, edits, keep) if edits else new
     small.train(net.training)
-    difference = _difference(original, small, inputs)
-    if not difference <= _TOLERANCE:
+    most = _difference(original, small, inputs)
+    if not most <= _TOLERANCE:
         raise RuntimeError(
-            f"the cut network's outputs differ by {difference:.2g} of the largest: name in keep= the module whose code is "
+            f"the cut network's outputs differ by {most:.2g} of the largest: name in keep= the module whose code is "
             "unusual, such as one that changes its input in place"
         )
     layers = {step.name: step for step in steps if isinstance(step, Layer) and step.axis is not None}
@@ -118,7 +118,7 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
         small if original is net else small[0],  # type: ignore[index]
         {name: (len(s.needed), int(_kept(s, kept_units).sum())) for name, s in layers.items()},
         {name: reason for name, s in layers.items() if (reason := _why_stayed(s, steps, kept_units))},
-        difference,
+        most,
     )
 
 
@@ -218,14 +218,9 @@ def _difference(net: nn.Module, small: nn.Module, inputs: Any) -> float:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
-    """The largest difference over the largest number of the first, of what is finite; all else has to be equal."""
-    finite = a.isfinite()
-    if a.shape != b.shape or not torch.equal(finite, b.isfinite()):
-        return math.inf
-    if not torch.equal(a[~finite].nan_to_num(nan=0.0), b[~finite].nan_to_num(nan=0.0)):  # infinities by their signs
-        return math.inf
-    a, b = a[finite], b[finite]
-    return float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) if len(a) else 0.0
+    """The largest difference over the largest finite number of the first."""
+    most, largest = difference(a, b)
+    return most / max(largest, torch.finfo(a.dtype).tiny)
 
 
 def _where(error: Exception, small: nn.Module, net: nn.Module) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pyro_vbd.compression.differences import difference
 from pyro_vbd.compression.skeleton import describe, fill, rebuild
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.inputs import arguments, length
@@ -108,18 +109,10 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
         found = session.run(None, {n: v.cpu().numpy() for n, v in zip(names, given, strict=True)})
         expected = [value for value in tree_leaves(call_network(net, inputs)) if isinstance(value, Tensor)]
         for ours, theirs in zip(expected, found, strict=True):
-            difference, largest = _compare(ours.cpu(), torch.from_numpy(theirs))
-            if not difference <= tolerance * max(largest, 1e-30):
-                raise RuntimeError(f"onnxruntime's outputs differ from torch's by {difference:.2g}: {path} was not written")
+            most, largest = difference(ours.cpu(), torch.from_numpy(theirs))
+            if not most <= tolerance * max(largest, 1e-30):
+                raise RuntimeError(f"onnxruntime's outputs differ from torch's by {most:.2g}: {path} was not written")
     return Path(path).stat().st_size
-
-
-def _compare(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
-    """The largest difference, and the largest finite number that it is relative to: 0 where there may be no difference."""
-    same = (ours == theirs) | (ours != ours) & (theirs != theirs)  # infinities, and NaN in both
-    difference = (ours.double() - theirs.double()).abs().where(~same, 0.0)
-    finite = ours[ours.isfinite()] if ours.is_floating_point() else ours[:0]
-    return float(difference.max()), float(finite.abs().max()) if len(finite) else 0.0
 
 
 @contextmanager

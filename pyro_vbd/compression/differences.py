@@ -1,0 +1,25 @@
+"""How far outputs are from those that they should be: of a cut network, or of another program that runs it."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+__all__ = ["difference"]
+
+
+def difference(expected: Tensor, found: Tensor) -> tuple[float, float]:
+    """The largest difference, and the largest finite number that it may be relative to: 0 for truth values and integers.
+
+    Infinities and NaN that both hold at the same places are no difference; where one alone holds them, or the shapes are
+    others, it is infinite.
+    """
+    if expected.shape != found.shape:
+        return math.inf, 0.0
+    if not expected.numel():
+        return 0.0, 0.0
+    same = (expected == found) | (expected != expected) & (found != found)
+    largest = (expected.double() - found.double()).abs().nan_to_num(nan=math.inf, posinf=math.inf).where(~same, 0.0).max()
+    finite = expected[expected.isfinite()] if expected.is_floating_point() else expected.flatten()[:0]
+    return float(largest), float(finite.abs().max()) if len(finite) else 0.0
