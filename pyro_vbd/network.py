@@ -8,19 +8,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.utils.parametrizations import _SpectralNorm
-from torch.utils._pytree import tree_map
 
 from pyro_vbd.broadcasting import DRAWS_PLATES
-from pyro_vbd.estimators.gaussian_tensor import GaussianTensor
 from pyro_vbd.inputs import shapes
+from pyro_vbd.many_draws import at_each_draw, leading_dimensions
+from pyro_vbd.padding import find_padding
 from pyro_vbd.parameters import OwnedParameters, announced, module_key, unique_label
 from pyro_vbd.priors.prior import Prior
 from pyro_vbd.priors.sharing import is_input_first
@@ -60,8 +56,7 @@ class StochasticNetwork(nn.Module, Prototyped):
         self.inputs_seen: Any = None
         self._shapes = {weight: self.net.get_parameter(weight).shape for weight in self.priors}
         self._other_names = _other_names(self.net)
-        places = [place for n in self.priors for place in self._places(n)]
-        owners = dict.fromkeys(self.net.get_submodule(place.rpartition(".")[0]) for place in places)
+        owners = dict.fromkeys(owner for name in self.priors for owner in self._owners(name))
         refuse_recomputation(owners)
         for owner in owners:
             if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
@@ -71,14 +66,13 @@ class StochasticNetwork(nn.Module, Prototyped):
         rest = [n for n, _ in self.net.named_parameters() if n not in self.priors]
         logger.info("%s: Bayesian %s; not Bayesian %s", type(net).__name__, list(self.priors), rest)
 
-    def _places(self, parameter: str) -> list[str]:
-        """The names of a weight in all modules that hold it."""
-        return [parameter, *self._other_names.get(parameter, [])]
+    def _owners(self, parameter: str) -> list[nn.Module]:
+        """All modules that hold a weight."""
+        places = [parameter, *self._other_names.get(parameter, [])]
+        return [self.net.get_submodule(place.rpartition(".")[0]) for place in places]
 
     def _look_at_padding(self) -> None:
-        found = {n: _padding(self.net, self._places(n)) for n in self.priors}
-        #: The row of padding of an embedding's weight, and whether it holds anything but zeros.
-        self._padding = {n: row for n, row in found.items() if row is not None}
+        self._padding = {n: find_padding(self.net.get_parameter(n), self._owners(n)) for n in self.priors}
 
     def site(self, parameter: str) -> str:
         """The site name of a parameter of the network."""
@@ -123,61 +117,25 @@ class StochasticNetwork(nn.Module, Prototyped):
             self.inputs_seen = shapes((tuple(inputs), dict(kwargs)))
         weights = self.prototype()
         rest = announced(self._label, self.net)
-        # a weight that a handler holds at one value has none of the dimensions that the others have
-        leads = {w.shape[: w.dim() - len(self._shapes[name])] for name, w in weights.items()}
-        lead = torch.broadcast_shapes(*leads) if leads != {()} else ()
+        lead = leading_dimensions(weights, self._shapes)
         if not lead:
             return self._call({**rest, **weights}, inputs, kwargs), 0
-        return self._batched(lead, weights, rest, inputs, kwargs), max(len(lead) - 1, 1)
+
+        def call(drawn: dict[str, Any]) -> Any:
+            return self._call({**rest, **drawn}, inputs, kwargs)
+
+        return at_each_draw(call, self.net, lead, weights, self._shapes), max(len(lead) - 1, 1)
 
     def with_padding(self, name: str, weight: Tensor) -> Tensor:
         """A weight of the network, of its shape, with its row of padding as it is in the network."""
-        if name not in self._padding:
-            return weight
-        row, is_filled = self._padding[name]
-        others = torch.arange(len(weight), device=weight.device).ne(row).unsqueeze(-1)
-        weight = weight * others  # still Gaussian, which a sum is not
-        return weight + _value(self.net, name).detach().masked_fill(others, 0.0) if is_filled else weight
+        padding = self._padding.get(name)
+        return weight if padding is None else padding.put_into(weight, _value(self.net, name))
 
     def _call(self, weights: dict[str, Any], inputs: Any, kwargs: Mapping[str, Any]) -> Any:
         # torch's own tie_weights=True leaves a module that stands at two places with the value that it was lent
         weights = {name: self.with_padding(name, weight) for name, weight in weights.items()}
         tied = {other: weights[name] for name, others in self._other_names.items() if name in weights for other in others}
         return functional_call(self.net, {**weights, **tied}, tuple(inputs), dict(kwargs), tie_weights=False)
-
-    def _batched(
-        self, lead: torch.Size, weights: Mapping[str, Tensor], rest: Mapping[str, Tensor], inputs: Any, kwargs: Any
-    ) -> Any:
-        flat = {name: _flatten(value, lead, self._shapes[name]) for name, value in weights.items()}
-
-        def once(parts: dict[str, Any]) -> Any:
-            drawn = {name: type(weights[name])(*part) if len(part) == 2 else part[0] for name, part in parts.items()}
-            output = self._call({**rest, **drawn}, inputs, kwargs)
-            for name, value in drawn.items():
-                if isinstance(value, GaussianTensor):
-                    weights[name].used.update(value.used)  # type: ignore[attr-defined]
-            return output
-
-        if self._needs_loop():
-            one_by_one = [once({k: tuple(t[i] for t in part) for k, part in flat.items()}) for i in range(lead.numel())]
-            output = tree_map(_stack, *one_by_one)
-        else:
-            output = torch.vmap(once, randomness="different")(flat)
-        # the data stand where the last of the model's plates does
-        return tree_map(lambda value: value.reshape(lead[:-1] + value.shape[1:]) if len(lead) > 1 else value, output)
-
-    def _needs_loop(self) -> bool:
-        """Whether vmap cannot carry a batch of weights through, or takes longer than a loop.
-
-        It cannot through recurrent layers, LSTM cells and norms that update their buffers; it takes longer where a CPU runs
-        the convolutions, which become ones with a group for each draw.
-        """
-        return any(
-            isinstance(module, nn.RNNBase | nn.LSTMCell)
-            or (isinstance(module, _NormBase | _SpectralNorm) and module.training)
-            or (isinstance(module, _ConvNd) and module.weight.device.type == "cpu")
-            for module in self.net.modules()
-        )
 
 
 def _other_names(net: nn.Module) -> dict[str, list[str]]:
@@ -196,14 +154,6 @@ def _value(net: nn.Module, name: str) -> Tensor:
     return getattr(net.get_submodule(path), last)  # type: ignore[no-any-return]
 
 
-def _padding(net: nn.Module, names: list[str]) -> tuple[int, bool] | None:
-    """The row of padding of a weight, and whether it holds anything but zeros; None where something else reads it too."""
-    owners = [net.get_submodule(name.rpartition(".")[0]) for name in names]
-    rows = {owner.padding_idx if isinstance(owner, nn.Embedding) else None for owner in owners}
-    row = rows.pop() if len(rows) == 1 else None
-    return None if row is None else (row, bool(net.get_parameter(names[0])[row].any()))
-
-
 def _look_again(network: StochasticNetwork, _: Any) -> None:
     network._look_at_padding()  # other values have been loaded
 
@@ -215,20 +165,6 @@ def _outside_data_plate() -> None:
                 f"a lifted network is called inside the plate {frame.name!r}, which gives each datum weights of its own: "
                 "call it before the plate"
             )
-
-
-def _flatten(value: Tensor, lead: torch.Size, shape: torch.Size) -> tuple[Tensor, ...]:
-    parts = (value.loc, value.variance) if isinstance(value, GaussianTensor) else (value,)
-    return tuple(part.expand(lead + shape).flatten(0, len(lead) - 1) for part in parts)
-
-
-def _stack(*parts: Any) -> Tensor:
-    if not isinstance(parts[0], Tensor):
-        raise ValueError(
-            f"the network returns a {type(parts[0]).__name__}, which has no room for many draws at once: let it return "
-            "tensors, or use vectorize_particles=False or parallel=False"
-        )
-    return torch.stack(parts)
 
 
 def _input_first_weights(net: nn.Module) -> set[str]:

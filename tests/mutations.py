@@ -162,7 +162,7 @@ MUTATIONS = [
     Mutation("under autocast data are summed in half precision", "supervised.py",
              "return outputs.float() if", "return outputs if", "test_supervised.py autocast"),
     Mutation("padding has a prior's noise", "network.py",
-             "if name not in self._padding:", "if True:", "test_network.py padding"),
+             "if padding is None", "if True", "test_padding.py"),
     Mutation("an iterator loses its first batch", "training/start.py",
              "if isinstance(batches, Iterator):", "if False:", "training/test_start.py once"),
     Mutation("one datum passes for several", "target_checks.py",
