@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,13 @@ from tqdm import tqdm
 
 import pyro_vbd as vbd
 from examples.paper.cell import Cell, Job, Table
+from examples.paper.options import configuration, parse, wanted
 from examples.paper.rendering import render
 from examples.paper.results import Results
 from examples.paper.splits import Splits, load_splits
 
 __all__ = ["main", "run_cells"]
 
-HERE = Path(__file__).parent
 logger = logging.getLogger(__name__)
 
 
@@ -98,37 +97,6 @@ def data_of(table: Table, options: argparse.Namespace) -> Splits:
             f"the data of table {table.name}, {table.data}, are neither in {options.data_dir} nor to be fetched ({error}): "
             "pass --data-dir; until then its cells stay empty"
         ) from error
-
-
-def wanted(table: Table, options: argparse.Namespace) -> list[Cell]:
-    """The cells that ``--only``, ``--sizes``, ``--seeds`` and ``--selection`` name."""
-    cells = table.cells(range(options.first_seed, options.first_seed + options.seeds), options.selection)
-    for what, patterns in (("method", options.only), ("size", options.sizes)):
-        for pattern in patterns or ():
-            if not any(fnmatchcase(getattr(cell, what), pattern) for cell in cells):
-                known = sorted({getattr(cell, what) for cell in table.cells([0])})
-                raise SystemExit(f"{pattern!r} is no {what} of table {table.name}: it has {', '.join(known)}")
-        cells = [c for c in cells if not patterns or any(fnmatchcase(getattr(c, what), p) for p in patterns)]
-    return cells
-
-
-def configuration(table: Table, cell: Cell, options: argparse.Namespace) -> dict[str, Any]:
-    """What a cell is trained with: its recipe, with ``--epochs`` and ``--set`` in it.
-
-    Raises:
-        SystemExit: for an entry that the recipe does not have.
-    """
-    recipe = dict(table.methods[cell.method].recipes[cell.size])
-    changes = dict(options.set) | ({"epochs": options.epochs} if options.epochs else {})
-    if unknown := sorted(set(changes) - set(recipe)):
-        raise SystemExit(f"{cell.method} of table {table.name} has no {', '.join(unknown)}: it has {', '.join(recipe)}")
-    return json.loads(json.dumps(recipe | changes))  # as a record holds it
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """KEY=VALUE as the two."""
-    key, _, value = text.partition("=")
-    return key, json.loads(value)  # argparse says which argument is none
 
 
 def check_configuration(table: Table, cell: Cell, results: Results, options: argparse.Namespace) -> None:
@@ -197,51 +165,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_rounded(part) for part in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options that all programs have."""
-    first = next(iter(tables.values()))
-    parser = argparse.ArgumentParser(description=first.title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add = parser.add_argument
-    add("--table", choices=tables, default=first.name, help="a protocol is a table of its own")
-    add("--only", nargs="+", metavar="METHOD", help=f"patterns; methods: {', '.join(first.methods)}")
-    add("--sizes", nargs="+", metavar="SIZE", help=f"patterns; sizes: {', '.join(first.sizes)}")
-    add("--seeds", type=int, default=1, help="how many")
-    add("--first-seed", type=int, default=0, help="the first of them")
-    add(
-        "--selection", choices=("last", "validation"), default="last", help="train on all data, or hold a sixth out to pick"
-    )
-    add("--device", type=torch.device, default=torch.device("cpu"))
-    add("--jobs", type=int, default=1, help="cells at once, each in a process of its own")
-    add(
-        "--members",
-        type=int,
-        default=1,
-        help="seeds trained side by side in variational rows; a killed group goes on with the same seeds",
-    )
-    add("--threads", type=int, default=1, help="of each process, on the CPU")
-    add("--compile", action="store_true", help="train by fit(..., compile=True)")
-    add("--epochs", type=int, help="instead of the recipe's, to try the program out")
-    add(
-        "--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE",
-        help="entries of the recipes in JSON, to tune them: with --selection validation, and --results of its own",
-    )  # fmt: skip
-    add("--data-dir", type=Path, default=Path("data"), help="where the data are or go to")
-    add("--results", type=Path, default=HERE / "results", help="folder of the records")
-    add(
-        "--work",
-        type=Path,
-        default=Path("out/paper"),
-        help="folder of the checkpoints of unfinished cells; one for each --results",
-    )
-    add("--readme", type=Path, help="where the tables are rendered; by default README.md beside the folder of the records")
-    add("--quiet", action="store_true", help="no progress bars")
-    options = parser.parse_args(arguments)
-    if (options.set or options.epochs) and options.results == HERE / "results":
-        parser.error("--set and --epochs try other settings than the tables': pass a --results of their own")
-    options.readme = options.readme or options.results.parent / "README.md"
-    return options
 
 
 def main(program: str, arguments: Sequence[str] | None = None) -> None:

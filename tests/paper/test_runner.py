@@ -13,7 +13,7 @@ import torch
 import pyro_vbd as vbd
 from examples.paper import table4, table5
 from examples.paper.results import Results
-from examples.paper.runner import data_of, groups, main, run_cells, run_jobs, wanted, work_folder
+from examples.paper.runner import data_of, groups, main, run_cells, run_jobs, work_folder
 from tests.paper.kills import killed_after
 from tests.paper.small_data import write_mnist
 from tests.paper.toy import cell, options, table
@@ -114,13 +114,6 @@ def test_a_wrong_entry_is_refused_before_processes_start(folder):
         main("table4", [*flags, "--quiet", "--only", "vbd", "--jobs", "2", "--set", "rl=0.01"])
 
 
-@pytest.mark.parametrize("change", [("--set", "lr=0.01"), ("--epochs", "2")])
-def test_published_results_are_of_the_tables_settings(change, capsys):
-    with pytest.raises(SystemExit):
-        main("table4", ["--only", "vbd", *change])
-    assert "pass a --results of their own" in capsys.readouterr().err
-
-
 GROUPS_OF_RUNNERS = """
 import sys, time
 from dataclasses import replace
@@ -141,21 +134,6 @@ def test_runners_that_start_together_take_whole_groups(folder):
     assert [runner.wait() for runner in runners] == [0, 0, 0]
     records = Results(folder / "results", "toy").records()
     assert [records[cell(seed=seed)]["members"] for seed in range(8)] == [[0, 1, 2, 3]] * 4 + [[4, 5, 6, 7]] * 4
-
-
-def test_one_seed_of_every_row_comes_first():
-    cells = table().cells([0, 1])
-    assert [c.seed for c in cells] == [0] * 4 + [1] * 4
-
-
-def test_names_are_patterns_and_wrong_ones_are_refused(tmp_path):
-    toy = table()
-    assert {c.method for c in wanted(toy, options(toy, tmp_path, "--only", "[b-z]*"))} == {"b"}
-    assert {c.size for c in wanted(toy, options(toy, tmp_path, "--sizes", "2"))} == {"2"}
-    assert [c.seed for c in wanted(toy, options(toy, tmp_path, "--first-seed", "3", "--sizes", "2"))] == [3, 3]
-    assert {c.selection for c in wanted(toy, options(toy, tmp_path, "--selection", "validation"))} == {"validation"}
-    with pytest.raises(SystemExit, match="'c' is no method of table toy: it has a, b"):
-        wanted(toy, options(toy, tmp_path, "--only", "c"))
 
 
 def test_a_record_of_another_configuration_is_refused(folder):
@@ -234,11 +212,6 @@ def test_a_record_names_the_seeds_that_were_trained_together(folder):
     assert {(c.method, c.seed): record["members"] for c, record in found.items()} == {
         ("a", 0): [0], ("a", 1): [1], ("b", 0): [0, 1], ("b", 1): [0, 1]
     }  # fmt: skip
-
-
-def test_no_two_cells_have_a_folder_in_common():
-    others = [cell("b"), cell(size="2"), cell(seed=1), cell(selection="validation"), replace(cell(), table="other")]
-    assert len({one.slug for one in (cell(), *others)}) == 6
 
 
 def test_a_record_has_six_digits(folder):

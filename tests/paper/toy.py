@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from examples.paper.cell import Cell, Column, Job, Method, Table, one_by_one
-from examples.paper.runner import parse
+from examples.paper.options import parse
 
 
 @one_by_one
