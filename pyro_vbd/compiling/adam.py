@@ -15,17 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 __all__ = ["AdamUpdate", "is_plain_adam"]
 
 
 def is_plain_adam(optimizer: Optimizer, device: torch.device) -> bool:
-    """Whether an optimizer is Adam as in the paper, its whole state on ``device``, with no hooks around it."""
-    if type(optimizer) is not Adam or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+    """Whether an optimizer is Adam as in the paper, of real numbers, its state on ``device``, with no hooks around it."""
+    hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    if type(optimizer) is not Adam or any((*hooks, _global_optimizer_pre_hooks, _global_optimizer_post_hooks)):
         return False
     return not any(
         group["weight_decay"] or group["amsgrad"] or group["maximize"] or group["differentiable"]
         or not (group["fused"] or group["capturable"] or device.type == "cpu")  # the step counts lie on the CPU
+        or any(parameter.is_complex() for parameter in group["params"])  # two real ones, to torch
         for group in optimizer.param_groups
     )  # fmt: skip
 

@@ -57,16 +57,16 @@ def compile(loss: ELBOModule, max_graphs: int = 4, progress: Callable[[str], obj
     The guide, the model, the objective and its gradients become a graph of plain operators, compiled by Inductor (on CUDA
     recorded as a CUDA graph): at the first call, in ten seconds to two minutes. It gives the same losses and gradients as
     the eager one under the same seed, up to rounding. Everything that is a number is built into a graph; it is traced
-    again for inputs of other shapes, in another mode (training, evaluation), and when a number that a module or the ELBO
-    holds has changed. ``elbo.kl_weight`` may be assigned between steps, parameters and hyperparameter tensors changed in
-    place.
+    again for inputs of other shapes, in another mode (training, evaluation), when a number that a module or the ELBO holds
+    has changed, and when another module stands in the place of one. ``elbo.kl_weight`` may be assigned between steps,
+    parameters and hyperparameter tensors changed in place.
 
     Where the graph would not be right, a call runs eagerly. It does so with one warning where the model is not static (it
     asks for the value of a tensor, makes a tensor whose shape depends on values, draws from Python's or NumPy's random
-    state, counts its calls, or gives another graph at other data and parameters), for inputs that require a gradient, and
-    under autocast; and silently inside a handler of Pyro, under ``torch.no_grad()``, and for inputs of further shapes once
-    there are ``max_graphs`` (with a warning where these are most of many calls). Numbers that a model reads from elsewhere
-    (a closure, a prior) must not change.
+    state, counts its calls, or gives another graph at other data and parameters), where a parameter has hooks of its
+    gradient, for inputs that require a gradient, and under autocast; and silently inside a handler of Pyro, under
+    ``torch.no_grad()``, and for inputs of further shapes once there are ``max_graphs`` (with a warning where these are most
+    of many calls). Numbers that a model reads from elsewhere (a closure, a prior) must not change.
 
     Args:
         loss: ``VBD_ELBO()(model, guide)``.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
-from pyro_vbd.compiling.static_model import frozen, plain_attributes
+from pyro_vbd.compiling.static_model import frozen, has_hooks, plain_attributes
 
 __all__ = ["Holdings", "flat_inputs", "input_key", "obstacle"]
 
@@ -25,11 +25,13 @@ class Holdings:
 
     def __init__(self, parts: Sequence[Any] = (), parameters: Sequence[Tensor] = ()) -> None:
         modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
-        spaces = [space for module in modules for space in (module._parameters, module._buffers)]
-        self._tensors: list[tuple[dict[str, Any] | _ParamStore, str, Tensor]] = [
-            *((space, name, tensor) for space in spaces for name, tensor in space.items() if tensor is not None),
+        spaces = [space for module in modules for space in (module._parameters, module._buffers, module._modules)]
+        # modules too: another one in the place of one, as vbd.restrict puts it there, leaves the tensors of the first alone
+        self._held: list[tuple[Any, str, Any]] = [
+            *((space, name, held) for space in spaces for name, held in space.items()),
             *_stated(parameters),
         ]
+        self._tensors = [held for *_, held in self._held if isinstance(held, Tensor)]
         # the KL's weight is an input of every graph
         self._attributes = [place for place in plain_attributes(parts) if place[1] != "kl_weight"]
 
@@ -38,14 +40,14 @@ class Holdings:
         return bool(self._tensors)
 
     def have_moved(self) -> bool:
-        """Whether a module has been moved, or was given other parameters."""
-        return any(space.get(name) is not tensor for space, name, tensor in self._tensors)
+        """Whether a module has been moved, or was given other parameters, buffers or submodules."""
+        return any(space.get(name) is not held for space, name, held in self._held)
 
     def key(self) -> tuple[Any, ...]:
         """What a graph has built in of it, as something to compare and to look up."""
         return (
             *(frozen(space.get(name)) for space, name in self._attributes),
-            *((tensor.requires_grad, tensor.dtype, tensor.device) for *_, tensor in self._tensors),
+            *((tensor.requires_grad, tensor.dtype, tensor.device, has_hooks(tensor)) for tensor in self._tensors),
             torch.get_default_dtype(),
         )
 

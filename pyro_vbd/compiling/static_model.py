@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from pyro_vbd.compiling.tracing import NotStatic, Trace, trace_step, trainable_leaves, undisturbed
 from pyro_vbd.elbo import VBD_ELBO
 
-__all__ = ["frozen", "plain_attributes", "static_trace"]
+__all__ = ["frozen", "has_hooks", "plain_attributes", "static_trace"]
 
 
 def static_trace(elbo: VBD_ELBO, model: Callable[..., Any], guide: Callable[..., Any], args: Any, kwargs: Any) -> Trace:
@@ -33,6 +33,8 @@ def static_trace(elbo: VBD_ELBO, model: Callable[..., Any], guide: Callable[...,
         raise NotStatic("the loss depends on no parameter")
     if len({parameter.device for parameter in parameters}) > 1:
         raise NotStatic("its parameters lie on several devices")
+    if any(map(has_hooks, parameters)):
+        raise NotStatic("a parameter has hooks of its gradient, which Python runs in backward()")
     with _attributes_kept((model, guide, elbo)) as changed:
         first = trace_step(elbo, model, guide, parameters, args, kwargs)
         held = {id(value): value for value in (*_buffers((model, guide)), *first.buffers, *first.constants)}
@@ -72,6 +74,14 @@ def frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple((key, frozen(entry)) for key, entry in value.items())
     return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def has_hooks(tensor: Tensor) -> bool:
+    """Whether ``backward()`` calls functions of a user with the tensor's gradient.
+
+    In a graph some would be called twice (there, and where autograd adds the gradient up), and others never.
+    """
+    return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 
 
 # --- inside ----------------------------------------------------------------------------------------------------------

@@ -69,7 +69,9 @@ class MemberSteps:
         """
         for number, (run, healthy) in enumerate(zip(self._runs, self._healthy, strict=True)):
             if self._holdings[number].have_moved():
-                raise ValueError(f"member {number} was given other parameters or buffers in the run: change them in place")
+                raise ValueError(
+                    f"member {number} was given other parameters, buffers or modules in the run: change them in place"
+                )
             if not is_plain_adam(run.optimizer, healthy.device):
                 raise ValueError(
                     f"member {number} has {type(run.optimizer).__name__} for its optimizer: members train by "

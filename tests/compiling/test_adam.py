@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim import optimizer as torch_optimizer
 from torch.testing import assert_close
 
 from pyro_vbd.compiling.adam import AdamUpdate, is_plain_adam
@@ -121,6 +122,10 @@ def test_what_is_plain():
         hooked = torch.optim.Adam(make())
         getattr(hooked, f"register_step_{hook}_hook")(lambda *_: None)
         assert not is_plain_adam(hooked, device)
+        handle = getattr(torch_optimizer, f"register_optimizer_step_{hook}_hook")(lambda *_: None)  # of all optimizers
+        assert not is_plain_adam(torch.optim.Adam(make()), device)
+        handle.remove()
+    assert not is_plain_adam(torch.optim.Adam(make(torch.complex64)), device)
     groups = [{"params": [parameter], "weight_decay": decay} for parameter, decay in zip(make(), (0.0, 0.1), strict=True)]
     assert not is_plain_adam(torch.optim.Adam(groups), device)
     cuda = torch.device("cuda")  # an unfused Adam counts its steps on the CPU

@@ -350,6 +350,30 @@ def test_tensors_that_have_been_replaced_make_another_graph():
 
 
 @pytest.mark.usefixtures("traced")
+def test_a_guide_that_is_restricted_makes_another_graph():
+    eager, data = loss_of(mlp()), batch()
+    compiled = check(eager, *data)
+    vbd.restrict(eager.guide, {name: value < value.median() for name, value in eager.guide.log_alpha().items()})
+    check(eager, *data, compiled=compiled)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("kind", ["hook", "post_accumulate_grad_hook"])
+def test_hooks_of_gradients_are_called_once_a_step(kind, when):
+    eager, data = loss_of(mlp()), batch()
+    compiled, calls = vbd.compile(eager), []
+    if when == "after":
+        compiled(*data).backward()
+    getattr(eager.model.network.net[0].bias, f"register_{kind}")(lambda _: calls.append(1))
+    optimizer = torch.optim.Adam(eager.parameters())
+    with pytest.warns(UserWarning, match="a parameter has hooks of its gradient"):
+        compiled.update(optimizer, *data)
+    compiled(*data).backward()
+    assert len(calls) == 2
+
+
+@pytest.mark.usefixtures("traced")
 def test_beyond_max_graphs_calls_run_eagerly(monkeypatch):
     monkeypatch.setattr(compiled_elbo, "_MANY", 4)
     eager = loss_of(mlp())

@@ -22,7 +22,7 @@ def test_of_what_modules_hold_a_key_changes_with_numbers_and_not_with_the_values
     assert holdings.key() == before
     changes = [
         lambda m: setattr(m[2], "p", 0.5), lambda m: m.eval(), lambda m: m[0].weight.requires_grad_(False),
-        lambda m: setattr(m[1], "eps", 1.0), lambda m: m[0].double(),
+        lambda m: setattr(m[1], "eps", 1.0), lambda m: m[0].double(), lambda m: m[0].weight.register_hook(lambda g: g),
     ]  # fmt: skip
     for change in changes:
         other = copy.deepcopy(held)
@@ -46,9 +46,10 @@ def test_the_default_dtype_is_part_of_a_key():
 
 @pytest.mark.parametrize("change", [
     lambda m: setattr(m[0], "bias", nn.Parameter(torch.zeros(2))), lambda m: setattr(m[1], "running_mean", torch.zeros(2)),
+    lambda m: setattr(m[3], "bias", nn.Parameter(torch.zeros(2))), lambda m: setattr(m, "2", nn.Dropout(0.1)),
 ])  # fmt: skip
-def test_tensors_that_have_been_replaced_have_moved(change):
-    held = net()
+def test_what_has_been_replaced_has_moved(change):
+    held = net().append(nn.Linear(2, 2, bias=False))
     holdings = Holdings((held,))
     assert holdings
     assert not holdings.have_moved()

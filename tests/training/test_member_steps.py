@@ -141,5 +141,5 @@ def test_parameters_that_have_been_replaced_are_refused():
     reports(steps, 1, data(10))
     models[1].network.net[1].reset_parameters()
     models[1].network.net[1].running_mean = torch.zeros(5)
-    with pytest.raises(ValueError, match="member 1 was given other parameters or buffers"):
+    with pytest.raises(ValueError, match="member 1 was given other parameters, buffers or modules"):
         reports(steps, 1, data(10))
