@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._pytree import keystr, tree_map_with_path
 
 from pyro_vbd.whole_file import read_checked, write_checked
 
 __all__ = ["load_checkpoint", "previous_of", "save_checkpoint"]
 
-#: What torch reads without running code, beside None.
-_LEAVES = (torch.Tensor, bool, int, float, complex, str, bytes, torch.dtype, torch.device)
+#: What torch reads without running code, beside tensors: of these types themselves, for a subclass is the user's code.
+_LEAVES = frozenset({bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device})
 _MARK = b"pyro_vbd checkpoint 2\n"
 
 
@@ -31,13 +30,13 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
 
     The bytes go to a temporary file, to the disk, and then by renaming to their place: a run killed at any moment leaves
     a whole file under ``path``, the last one or this. No file there means that the run starts anew. Numbers and arrays of
-    NumPy are written as Python's.
+    NumPy are written as Python's, named tuples and other kinds of dict and list as plain ones.
 
     Raises:
-        ValueError: for a value of another type, which :func:`load_checkpoint` would refuse; nothing is written.
+        ValueError: for a value or a key of another type, which :func:`load_checkpoint` would refuse; nothing is written.
     """
     buffer = io.BytesIO()
-    torch.save(tree_map_with_path(_readable, state), buffer)
+    torch.save(_readable(state, "state"), buffer)
     write_checked(path, _MARK, buffer.getvalue(), previous_of(path))
 
 
@@ -62,15 +61,19 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = None) -> d
     return state
 
 
-def _readable(place: Any, value: Any) -> Any:
-    """A leaf of the state as it can be read again."""
+def _readable(value: Any, place: str) -> Any:
+    """A part of the state as it can be read again."""
     if type(value).__module__ == "numpy":
-        return value.tolist()
-    if value is None or isinstance(value, _LEAVES):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {_readable(k, f"a key of {place}"): _readable(v, f"{place}[{k!r}]") for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [_readable(part, f"{place}[{number}]") for number, part in enumerate(value)]
+        return parts if isinstance(value, list) else tuple(parts)
+    if isinstance(value, torch.Tensor) or type(value) in _LEAVES:
         return value
     raise ValueError(
-        f"state{keystr(place)} is a {type(value).__name__}, which a checkpoint cannot hold: make it a tensor, a number or "
-        "a string"
+        f"{place} is a {type(value).__name__}, which a checkpoint cannot hold: make it a tensor, a number or a string"
     )
 
 

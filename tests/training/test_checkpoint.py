@@ -1,5 +1,8 @@
+import enum
 import io
+from collections import Counter, defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -29,6 +32,45 @@ def test_numbers_of_numpy_are_read_again(tmp_path):
     loaded = load_checkpoint(tmp_path / "run.pt")
     assert loaded == {"lr": 0.5, "step": 3, "rates": [1.0, 1.0], "list": [True]}
     assert type(loaded["lr"]) is float
+
+
+class Pair(NamedTuple):
+    first: float
+    second: list[float]
+
+
+def test_kinds_of_dict_and_tuple_are_read_as_plain_ones(tmp_path):
+    """A file that held a class of the user's, or of torch's, would be written and never read again."""
+    numpy = pytest.importorskip("numpy")
+    highest = torch.tensor([[1.0, 3.0], [4.0, 2.0]]).max(1)  # a torch.return_types.max
+    values = {
+        "pair": Pair(1.0, [2.0]), "max": highest, "count": Counter("aab"), "by": defaultdict(float, {"a": 0.5}),
+        "classes": {numpy.int64(3): 0.5, (numpy.int64(1), "a"): 0.25},
+    }  # fmt: skip
+    save_checkpoint(tmp_path / "run.pt", values)
+    loaded = load_checkpoint(tmp_path / "run.pt")
+    maxima, places = loaded.pop("max")
+    assert torch.equal(maxima, highest.values)
+    assert torch.equal(places, highest.indices)
+    assert loaded == {
+        "pair": (1.0, [2.0]), "count": {"a": 2, "b": 1}, "by": {"a": 0.5}, "classes": {3: 0.5, (1, "a"): 0.25},
+    }  # fmt: skip
+    assert {type(loaded["pair"]), type(loaded["count"]), type(loaded["by"])} == {tuple, dict}
+
+
+class Split(enum.StrEnum):
+    TEST = "test"
+
+
+@pytest.mark.parametrize(("value", "place"), [
+    ({"split": Split.TEST}, r"state\['history'\]\[0\]\['split'\]"),
+    ({Split.TEST: 1.0}, r"a key of state\['history'\]\[0\]"),
+    ({"seen": {1, 2}}, r"state\['history'\]\[0\]\['seen'\]"),
+])  # fmt: skip
+def test_what_could_not_be_read_again_is_not_written(tmp_path, value, place):
+    with pytest.raises(ValueError, match=rf"^{place} is a (Split|set), which a checkpoint cannot hold"):
+        save_checkpoint(tmp_path / "run.pt", {"history": [value]})
+    assert not list(tmp_path.iterdir())
 
 
 def test_previous_one_is_kept_and_nothing_else(tmp_path):
