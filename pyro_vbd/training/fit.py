@@ -83,8 +83,8 @@ def fit(
             torch's, Python's or NumPy's random state. A run that had stopped early stays as it is if this call's
             ``patience`` or a callback, asked once more, stops it there; else it goes on. Epochs, schedules, ``elbo``, data,
             ``lr`` and other settings of the optimizer may differ from the earlier call's, and those of this call count;
-            the model's class, priors and ``num_data``, the guide's ``alpha``, ``scale_posterior`` and masks, and the kind
-            of the optimizer may not.
+            the model's class, priors, ``num_data`` and fixed noise, the guide's ``alpha``, ``scale_posterior`` and masks,
+            and the kind of the optimizer may not.
         seed: of all random states, set at the start of a run.
         device: where to train; model, guide and batches are moved there. Without it model and guide stay where they are,
             and batches are moved to them, unless a tensor of the batch is there already.

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.random_state import get_random_state, set_random_state
 from pyro_vbd.training.checkpoint import load_checkpoint
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.run import Fit
+from pyro_vbd.training.run import Fit, module_parameters
 from pyro_vbd.training.settings import differing_setting, run_settings
 
 __all__ = ["assign", "buffers", "refuse_other", "restore", "resume", "run_state", "saved_state"]
@@ -31,9 +32,10 @@ def buffers(model: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def assign(run: Fit, values: dict[str, Tensor]) -> None:
-    """Put values into the parameters, and into the buffers of the model."""
-    for name, value in {**run.parameters, **buffers(run.model)}.items():
-        value.copy_(values[name])
+    """Put values into what has their names: parameters, and buffers of the model."""
+    held = _values(run)
+    for name, value in values.items():
+        held[name].copy_(value)
 
 
 def run_state(run: Fit, processes: Processes) -> dict[str, Any]:
@@ -120,7 +122,16 @@ def restore(run: Fit, state: dict[str, Any], processes: Processes) -> None:
 
 
 def _values(run: Fit) -> dict[str, Tensor]:
-    return {**run.parameters, **buffers(run.model), **_fixed(run.guide)}
+    return {**run.parameters, **_frozen(run), **buffers(run.model), **_fixed(run.guide)}
+
+
+def _frozen(run: Fit) -> dict[str, Tensor]:
+    """Parameters that are not trained, but for the values that the means of Bayesian weights have started from."""
+    modules = run.model.modules() if isinstance(run.model, nn.Module) else ()
+    networks = [module for module in modules if isinstance(module, StochasticNetwork)]
+    starts = {id(network.net.get_parameter(name)) for network in networks for name in network.priors}
+    named = module_parameters(run.model, run.guide)
+    return {name: p for name, p in named.items() if name not in run.parameters and id(p) not in starts}
 
 
 def _fixed(guide: nn.Module) -> dict[str, Tensor]:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pyro_vbd.elbo import VBD_ELBO
 from pyro_vbd.guide import VBDGuide
 
-__all__ = ["Callback", "Fit"]
+__all__ = ["Callback", "Fit", "module_parameters"]
 
 
 @dataclass
@@ -47,3 +47,9 @@ class Fit:
 
 
 Callback = Callable[[Fit], Any]
+
+
+def module_parameters(model: Any, guide: nn.Module) -> dict[str, Tensor]:
+    """All parameters of a guide and, where it is a module, of its model, by names that are the same in the next process."""
+    parts = {label: part for label, part in (("model", model), ("guide", guide)) if isinstance(part, nn.Module)}
+    return {f"{label}.{name}": p for label, part in parts.items() for name, p in part.named_parameters()}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from pyro_vbd.distributions import tensors
+from pyro_vbd.likelihoods import GaussianLikelihood
 from pyro_vbd.network import StochasticNetwork
 from pyro_vbd.priors.hyperparameter import Learned
 from pyro_vbd.priors.prior import HierarchicalPrior, Prior
@@ -26,15 +27,17 @@ _OF_MODEL, _OF_OPTIMIZER = ("num_data", "multilabel", "ignore_index"), ("amsgrad
 def run_settings(run: Fit) -> dict[str, str]:
     """Settings that have to be the same for a run to go on, by name.
 
-    They are the kind of the model, its size of the data set, the prior of each weight of a lifted network in it, the
-    guide's ``alpha`` and ``scale_posterior``, and the kind of the optimizer with what decides which tensors it keeps.
-    Priors of a model that is a plain function cannot be seen.
+    They are the kind of the model, its size of the data set, the prior of each weight of a lifted network in it, the noise
+    of a Gaussian likelihood, the guide's ``alpha`` and ``scale_posterior``, and the kind of the optimizer with what decides
+    which tensors it keeps. Priors of a model that is a plain function cannot be seen.
     """
     found = {"the model": type(run.model).__name__}
     found.update({name: _described(getattr(run.model, name)) for name in _OF_MODEL if hasattr(run.model, name)})
     for module in run.model.modules() if isinstance(run.model, nn.Module) else ():
         if isinstance(module, StochasticNetwork):
             found.update({f"the prior of {module.site(n)!r}": _described(prior) for n, prior in module.priors.items()})
+        elif isinstance(module, GaussianLikelihood):
+            found["the noise"] = _described(module.log_scale if module.log_scale.requires_grad else module.scale)
     found.update({f"the guide's {name}": _described(getattr(run.guide, name)) for name in ("alpha", "scale_posterior")})
     found["the optimizer"] = type(run.optimizer).__name__
     defaults = run.optimizer.defaults

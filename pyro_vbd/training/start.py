@@ -17,7 +17,7 @@ from pyro_vbd.parameters import captured_parameters
 from pyro_vbd.placement import moved
 from pyro_vbd.prototype import untouched
 from pyro_vbd.training.processes import Processes
-from pyro_vbd.training.run import Fit
+from pyro_vbd.training.run import Fit, module_parameters
 
 __all__ = ["begin", "check_arguments", "check_elbo", "find_parameters", "make_optimizer"]
 
@@ -112,11 +112,8 @@ def find_parameters(
         with captured_parameters() as named:
             elbo.loss(model, guide, *batch)
         processes.check_plates(model, guide, batch)
-    found: dict[str, Tensor] = {}
-    for label, part in (("model", model), ("guide", guide)):
-        if isinstance(part, nn.Module):
-            found.update({f"{label}.{n}": p for n, p in part.named_parameters()})
-    # the names of a module's parameters are the same in the next process; those of announced ones need not be
+    found = module_parameters(model, guide)
+    # the names of announced ones need not be the same in the next process
     known = {id(value) for value in found.values()}
     found.update({name: value for name, value in named.items() if id(value) not in known})
     return {name: value for name, value in found.items() if value.requires_grad}

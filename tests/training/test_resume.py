@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import pyro_vbd as vbd
-from tests.digits import assert_equal, classifier, pair, values
+from tests.digits import assert_equal, classifier, network, pair, values
 from tests.programs import Program
 from tests.training.validation_losses import set_validation_losses
 
@@ -86,6 +87,27 @@ def test_going_on_in_one_process_is_bit_for_bit_the_same(tmp_path, device, compi
         ends.append((values(model, guide), [record["loss"] for record in run.history]))
     assert ends[0][1] == ends[1][1]
     assert_equal(ends[0][0], ends[1][0])
+
+
+def test_frozen_parameters_are_those_of_the_run(tmp_path, device):
+    """A new process may have drawn others: its network was made before ``fit`` set the seed."""
+    x, y = torch.randn(65, 64), torch.randint(10, (65,))
+    initial, ends = network(), []
+    initial[0].requires_grad_(False)
+    for stops in ([4], [2, 4]):
+        for number, epochs in enumerate(stops):
+            net = copy.deepcopy(initial)
+            if number:
+                nn.init.normal_(net[0].weight)
+            model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 65)
+            guide = vbd.VBDGuide(model)
+            guide.posteriors["q/2/weight"].log_var.requires_grad_(False).sub_(2.0 * number)
+            run = vbd.fit(model, guide, vbd.Batches(x, y, batch_size=20), epochs=epochs, seed=0, progress=False,
+                          checkpoint=tmp_path / f"{len(stops)}.ckpt", validation=[(x, y)], patience=9)  # fmt: skip
+        assert "model.network.net.0.weight" not in run.best
+        ends.append(values(model, guide))
+    assert_equal(*ends)
+    assert torch.equal(ends[1]["network.net.0.weight"], initial[0].weight)
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_previous_one_loads(tmp_path):

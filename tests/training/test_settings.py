@@ -149,9 +149,10 @@ def test_the_difference_is_named(theirs, ours, difference):
 # --- runs that go on -------------------------------------------------------------------------------------------------
 
 
-def regressor(prior=None, num_data=40, keep=None, **of_guide):
+def regressor(prior=None, num_data=40, keep=None, noise=None, **of_guide):
     torch.manual_seed(0)
-    model = vbd.Regressor(nn.Linear(3, 1), prior or P.GaussianUniform(), num_data=num_data)
+    of_noise = {} if noise is None else {"noise": noise, "learn_noise": False}
+    model = vbd.Regressor(nn.Linear(3, 1), prior or P.GaussianUniform(), num_data=num_data, **of_noise)
     guide = vbd.VBDGuide(model, **of_guide)
     if keep is not None:
         vbd.restrict(guide, {"weight": torch.tensor([keep])})
@@ -166,6 +167,8 @@ def regressor(prior=None, num_data=40, keep=None, **of_guide):
         ({}, {"scale_posterior": "exact"}, "the guide's scale_posterior is 'delta' there and 'exact' here"),
         ({}, {"prior": P.Gaussian()}, r"the prior of 'weight' is Gau.* there and Gaussian\(scale=1\) here"),
         ({}, {"num_data": 50}, "num_data is 40 there and 50 here"),
+        ({"noise": 0.5}, {"noise": 0.25}, "the noise is 0.5 there and 0.25 here"),
+        ({}, {"noise": 0.5}, "the noise is learned there and 0.5 here"),
         ({"keep": [1, 1, 0]}, {}, r"'guide.posteriors.q/weight.mask' has shape \(1, 3\) there and none here"),
         ({}, {"keep": [1, 1, 0]}, r"'guide.posteriors.q/weight.mask' has shape none there and \(1, 3\) here"),
         ({"keep": [1, 1, 0]}, {"keep": [1, 0, 1]}, "'guide.posteriors.q/weight.mask' has other values there than here"),
