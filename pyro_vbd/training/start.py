@@ -79,7 +79,7 @@ def make_optimizer(make: Callable[[list[Tensor]], Optimizer] | None, parameters:
     """
     trained = list(parameters)
     if make is None:
-        return torch.optim.Adam(trained, lr=lr, fused=True)
+        return torch.optim.Adam(trained, lr=lr, fused=not any(p.is_complex() for p in trained))
     refused = isinstance(make, Optimizer | PyroOptim) or not callable(make)
     made = None if refused else make(trained)
     if not isinstance(made, Optimizer):

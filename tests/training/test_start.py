@@ -107,6 +107,15 @@ def test_an_optimizer_is_made_of_the_parameters(kind):
     assert bool(group["fused"]) == (kind is None)  # on a GPU no other Adam can be part of a compiled step
 
 
+def test_complex_parameters_have_an_adam_too():
+    parameters = [nn.Parameter(torch.ones(2, dtype=torch.complex64)), nn.Parameter(torch.ones(2))]
+    made = make_optimizer(None, parameters, 0.5)
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    made.step()
+    assert all(bool((parameter.real < 1).all()) for parameter in parameters)
+
+
 @pytest.mark.parametrize("setting", [{"elbo": pyro.infer.Trace_ELBO()}, {"optimizer": pyro.optim.Adam({"lr": 1e-3})}])
 def test_fit_and_fit_members_refuse_them(setting):
     model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.GaussianUniform(), 10)
