@@ -22,11 +22,16 @@ class Batches:
         shuffle: whether each pass takes the data in a new order.
 
     Raises:
+        TypeError: for something else than a tensor.
         ValueError: for tensors of different lengths, no data, or a batch size below 1.
     """
 
     def __init__(self, *tensors: Tensor, batch_size: int = 100, shuffle: bool = True) -> None:
-        lengths = [len(tensor) for tensor in tensors]
+        if others := [type(value).__name__ for value in tensors if not isinstance(value, Tensor)]:
+            raise TypeError(
+                f"Batches was given {', '.join(others)}: pass tensors, such as torch.as_tensor(x) of an array x"
+            )
+        lengths = [len(tensor) if tensor.dim() else 0 for tensor in tensors]
         if not lengths or len(set(lengths)) > 1 or lengths[0] == 0:
             raise ValueError(f"Batches needs tensors of one length above 0, but they have {lengths}")
         if batch_size < 1:

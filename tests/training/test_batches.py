@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -55,3 +56,7 @@ def test_bad_input():
         vbd.Batches(torch.zeros(0, 2))
     with pytest.raises(ValueError, match="batch_size=0"):
         vbd.Batches(torch.zeros(3), batch_size=0)
+    with pytest.raises(ValueError, match="one length above 0"):
+        vbd.Batches(torch.zeros(()))
+    with pytest.raises(TypeError, match=r"Batches was given ndarray, list: pass tensors"):
+        vbd.Batches(np.zeros(3), torch.zeros(3), [0, 1, 2])
