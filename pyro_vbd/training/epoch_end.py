@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pyro_vbd.random_state import get_random_state, set_random_state
-from pyro_vbd.training.evaluation import summed_negative_log_likelihood
+from pyro_vbd.training.evaluation import mean_loss, summed_negative_log_likelihood
 from pyro_vbd.training.processes import Processes
 from pyro_vbd.training.resume import buffers
 from pyro_vbd.training.run import Fit
@@ -35,12 +35,13 @@ def end_epoch(
         processes: all that take part.
 
     Raises:
-        ValueError: for validation data without a batch, or a callback's entry of a name that the record has.
+        ValueError: for validation data without a target, or a callback's entry of a name that the record has.
     """
     run.epoch += 1
     run.history.append(record)
     if held_out is not None:
-        record["validation"] = _mean_loss(run, held_out, processes)
+        own = summed_negative_log_likelihood(run.model, run.guide, held_out)
+        record["validation"] = mean_loss(*processes.total(*own))
         _keep_best(run)
         run.stop = _has_waited(run.history, patience)
     for callback in callbacks:
@@ -60,14 +61,6 @@ def has_ended(run: Fit, patience: int | None, callbacks: Sequence[Callable[[Fit]
             callback(run)
         set_random_state(state)
     return run.stop
-
-
-def _mean_loss(run: Fit, batches: Iterable[Any], processes: Processes) -> float:
-    """The validation loss over the data of all processes."""
-    total, count = processes.total(*summed_negative_log_likelihood(run.model, run.guide, batches))
-    if not count:
-        raise ValueError("the validation data gave no batch: pass a data set that is not empty")
-    return total / count
 
 
 def _keep_best(run: Fit) -> None:

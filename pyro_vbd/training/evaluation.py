@@ -15,7 +15,7 @@ from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import moved
 from pyro_vbd.prototype import observed_sites, run_with
 
-__all__ = ["negative_log_likelihood", "summed_negative_log_likelihood"]
+__all__ = ["mean_loss", "negative_log_likelihood", "summed_negative_log_likelihood"]
 
 
 def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: Iterable[Any]) -> float:
@@ -31,9 +31,19 @@ def negative_log_likelihood(model: Callable[..., Any], guide: VBDGuide, data: It
     Raises:
         ValueError: if there are no data, or (while Pyro's validation is on) inputs or targets that the model refuses.
     """
-    total, count = summed_negative_log_likelihood(model, guide, data)
+    return mean_loss(*summed_negative_log_likelihood(model, guide, data))
+
+
+def mean_loss(total: float, count: float) -> float:
+    """A mean over data.
+
+    Raises:
+        ValueError: if there are none.
+    """
     if not count:
-        raise ValueError("the validation data gave no batch: pass a data set that is not empty")
+        raise ValueError(
+            "the validation data gave no batch with a target that counts: pass batches of inputs and targets, not empty"
+        )
     return total / count
 
 

@@ -26,8 +26,9 @@ def test_hand_written_model_and_no_data():
     guide = vbd.VBDGuide(model, x, x.sum(-1))
     expected = -dist.Normal(x @ guide.median()["w"], 0.5).log_prob(x.sum(-1)).mean()
     assert vbd.negative_log_likelihood(model, guide, [(x, x.sum(-1))]) == pytest.approx(expected.item(), rel=1e-5)
-    with pytest.raises(ValueError, match="no batch"):
-        vbd.negative_log_likelihood(model, guide, [])
+    for data in ([], [(x,)]):
+        with pytest.raises(ValueError, match="no batch with a target that counts"):
+            vbd.negative_log_likelihood(model, guide, data)
 
 
 def test_the_model_runs_in_evaluation_mode_and_gets_its_own_back():
