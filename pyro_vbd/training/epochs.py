@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -46,6 +47,8 @@ def run_epochs(
 ) -> None:
     """Train until all runs have ended; with ``patience`` each ends in its best parameters.
 
+    KL weights and learning rates are what they were before, however it ends.
+
     The arguments behind the asterisk are those of :func:`~pyro_vbd.fit`.
 
     Args:
@@ -60,16 +63,16 @@ def run_epochs(
     base_rates = [[group["lr"] for group in run.optimizer.param_groups] for run in runs]
     base_kl_weights = [run.elbo.kl_weight for run in runs]
     try:
-        with bar, flushed_denormals(), ExitStack() as modes:
+        # where gradients are off around it too
+        with bar, flushed_denormals(), torch.inference_mode(False), torch.enable_grad(), ExitStack() as modes:
             for module in modules:
                 modes.enter_context(in_mode(module, True))
             _stop_ended(runs, patience, callbacks, processes)
             while active := [run for run in runs if not run.stop and run.epoch < epochs]:
                 epoch = active[0].epoch
                 for run, rates, kl_weight in zip(runs, base_rates, base_kl_weights, strict=True):
-                    run.elbo.kl_weight = kl_weight * kl_schedule(epoch, epochs)
-                    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * lr_schedule(epoch, epochs)
+                    factor = lr_schedule(epoch, epochs)
+                    _set(run, [rate * factor for rate in rates], kl_weight * kl_schedule(epoch, epochs))
                 records = take_pass(moved(processes.share(data, epoch), *modules, device=device))
                 for number, record in records.items():
                     held_out = None
@@ -83,11 +86,18 @@ def run_epochs(
                 bar.update()
                 bar.set_postfix_str(_in_words(list(records.values())))
     finally:
-        for run, kl_weight in zip(runs, base_kl_weights, strict=True):
-            run.elbo.kl_weight = kl_weight
+        for run, rates, kl_weight in zip(runs, base_rates, base_kl_weights, strict=True):
+            _set(run, rates, kl_weight)
     for run in runs:
         if run.best and patience is not None:
             assign(run, run.best)
+
+
+def _set(run: Fit, rates: Sequence[Any], kl_weight: float) -> None:
+    """Give a run the learning rates of its groups, and the weight of its KL."""
+    run.elbo.kl_weight = kl_weight
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 def _stop_ended(runs: Sequence[Fit], patience: int | None, callbacks: Sequence[Callback], processes: Processes) -> None:

@@ -72,7 +72,8 @@ def fit(
         optimizer: makes the optimizer from the list of parameters instead.
         elbo: the objective; ``VBD_ELBO()`` by default. Its ``kl_weight`` is multiplied by ``kl_schedule`` during the run.
         kl_schedule: multiplier of the KL weight by epoch, such as ``schedules.kl_ramp(5, 20)``.
-        lr_schedule: multiplier of the learning rate by epoch, such as ``schedules.linear_decay(0.5)``.
+        lr_schedule: multiplier of the learning rate by epoch, such as ``schedules.linear_decay(0.5)``. The rate of each
+            epoch is set by it: one that a callback assigns holds no longer than to the end of the callbacks.
         validation: held-out batches; adds ``validation``, the mean negative log-likelihood per datum at the posterior
             medians, to the history. Parameters end at the epoch where it was lowest if ``patience`` is given.
         patience: stop after this many epochs without a lower validation loss.

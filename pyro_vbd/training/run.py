@@ -27,7 +27,7 @@ class Fit:
     elbo: VBD_ELBO
     #: All tensors that are trained, by name.
     parameters: dict[str, Tensor] = field(repr=False)
-    #: As it stands after the last step.
+    #: As it stands after the last step; while the run lasts its learning rates are those of the epoch (``lr_schedule``).
     optimizer: Optimizer
     #: One record per epoch: epoch (from 0); loss, log_likelihood and kl (nats per datum; of all data where a model has no
     #: ``num_data``); kl_weight, lr, seconds; validation, where there is any; callbacks add to it.

@@ -59,12 +59,12 @@ def losses(runs, seen=None):
     return take_pass
 
 
-def test_schedules_multiply_what_each_run_began_with_and_kl_weights_return():
+def test_schedules_multiply_what_each_run_began_with_which_returns():
     runs, seen = [run(1.0, 0.1), run(3.0, 0.2)], []
     course = {"kl_schedule": lambda epoch, epochs: epoch / epochs, "lr_schedule": lambda epoch, epochs: 1.0 / (1 + epoch)}
     bar = go(runs, losses(runs, seen), **course)
     assert seen == [[(0.0, 0.1, True), (0.0, 0.2, True)], [(0.5, 0.05, True), (1.5, 0.1, True)]]
-    assert [r.elbo.kl_weight for r in runs] == [1.0, 3.0]
+    assert [(r.elbo.kl_weight, r.optimizer.param_groups[0]["lr"]) for r in runs] == [(1.0, 0.1), (3.0, 0.2)]
     assert not any(r.model.training or r.guide.training for r in runs)
     assert ([r.epoch for r in runs], bar.steps) == ([2, 2], 2)
 
@@ -73,7 +73,7 @@ def test_schedules_multiply_what_each_run_began_with_and_kl_weights_return():
 
     with pytest.raises(FloatingPointError):
         go(runs, fails, epochs=3, **course)
-    assert [r.elbo.kl_weight for r in runs] == [1.0, 3.0]
+    assert [(r.elbo.kl_weight, r.optimizer.param_groups[0]["lr"]) for r in runs] == [(1.0, 0.1), (3.0, 0.2)]
 
 
 def test_the_bar_shows_losses_and_of_several_runs_their_range(monkeypatch):

@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 
 import pyro
 import pyro.distributions as dist
@@ -115,6 +116,18 @@ def test_a_run_that_fails_gives_the_weight_of_the_kl_back():
         vbd.fit(model, guide, [(torch.full((20, 64), 1e30), torch.randint(10, (20,)))], epochs=1, elbo=elbo,
                 kl_schedule=lambda epoch, epochs: 0.1, progress=False)  # fmt: skip
     assert elbo.kl_weight == 0.5
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_trains_where_gradients_are_off(mode):
+    data, ends = vbd.Batches(torch.randn(20, 64), torch.randint(10, (20,)), batch_size=10), []
+    for around in (nullcontext, mode):
+        pyro.set_rng_seed(0)
+        model, guide = pair(20)
+        with around():
+            vbd.fit(model, guide, data, epochs=2, seed=1, validation=data, patience=2, progress=False)
+        ends.append(values(model, guide))
+    assert_equal(*ends)
 
 
 def test_a_callback_can_stop_the_run():
