@@ -13,7 +13,7 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
-from pyro_vbd.prototype import sample_sites
+from pyro_vbd.prototype import observed_sites, sample_sites
 
 __all__ = ["DRAWS_PLATES", "broadcasting_faults", "open_draws_plate"]
 
@@ -48,6 +48,7 @@ def broadcasting_faults(
     """
     plates = {f.name: f.dim for site in sample_sites(trace).values() for f in site["cond_indep_stack"] if f.vectorized}
     nesting = max((-dim for dim in plates.values()), default=0)
+    count = len(next(iter(draws.values())))
     faults: dict[str | None, str] = {}
     for plate, counts_events in _COUNTS_EVENTS.items():
         values = {}
@@ -58,7 +59,11 @@ def broadcasting_faults(
             values[site] = value.reshape(value.shape[:1] + (1,) * (nesting - taken) + shape)
         try:
             with poutine.block(), pyro.validation_enabled(True), warnings.catch_warnings(action="ignore"):
-                poutine.trace(poutine.condition(model, values)).get_trace(*args, **kwargs)
+                together = poutine.trace(poutine.condition(model, values)).get_trace(*args, **kwargs)
+            several = observed_sites(together)
+            for name, target in observed_sites(trace).items():
+                if target["value"].numel():  # a factor has none
+                    _check_batch(name, several[name]["fn"].batch_shape, target["fn"].batch_shape, count, nesting)
         except Exception as error:  # whatever a user's code raises; it is told only if the model is asked for this
             site, value = next(iter(values.items()))
             reason = (str(error) or repr(error)).splitlines()[0]
@@ -68,3 +73,10 @@ def broadcasting_faults(
                 f"with room for it; on {site!r} of shape {tuple(value.shape)} it failed: {reason}"
             )
     return faults
+
+
+def _check_batch(site: str, several: torch.Size, one: torch.Size, draws: int, nesting: int) -> None:
+    """Refuse draws that stand among the dimensions of the data: a plate to their left would repeat the data for each."""
+    right = torch.Size((draws, *(1,) * (nesting - len(one)), *one))
+    if torch.broadcast_shapes(several, right) != right:
+        raise ValueError(f"{site!r} has batch shape {tuple(several)} instead of {tuple(right)}")

@@ -46,6 +46,25 @@ def test_a_model_that_does_not_broadcast_is_told_so(num_samples):
     assert Predictive(stiff, guide=guide, num_samples=num_samples)(x)["y"].shape == (num_samples, 30)
 
 
+@pytest.mark.parametrize("validation", [True, False])
+def test_draws_that_land_among_the_dimensions_of_the_data_are_told_so(validation):
+    """Each draw would meet the data once for every other draw, and the bound be off by a factor."""
+
+    def model(x, y=None):
+        with pyro.plate("out", 2, dim=-1), pyro.plate("in", D, dim=-2):
+            w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):  # under S draws x @ w is (S, data, out), and a plate of theirs at -3
+            return pyro.sample("y", dist.Normal(x @ w, 1.0).to_event(1), obs=y)
+
+    x, y = torch.randn(30, D), torch.randn(30, 2)
+    guide = vbd.VBDGuide(model, x, y)
+    elbo = vbd.VBD_ELBO(num_particles=7, vectorize_particles=True, max_plate_nesting=2)
+    with pyro.validation_enabled(validation), pytest.raises(ValueError, match=r"'y' has batch shape \(3, 30\) instead of"):
+        elbo.loss(model, guide, x, y)
+    with pytest.raises(ValueError, match="does not broadcast over draws of its latents"):
+        Predictive(model, guide=guide, num_samples=3, parallel=True)(x)
+
+
 def test_a_model_that_broadcasts_draws_in_parallel():
     x, y, guide = pair(broadcasting)
     parallel = Predictive(broadcasting, guide=guide, num_samples=500, parallel=True)(x)["y"]
