@@ -25,7 +25,8 @@ def check_inferable(sites: Mapping[str, Any], with_observed: Mapping[str, Any]) 
         if site["fn"].support.is_discrete:
             raise ValueError(
                 f"site {name!r} is a discrete latent, and VBDGuide infers continuous ones: pass the data when the guide "
-                "runs for the first time if it is the observation, or enumerate it"
+                "runs for the first time if it is the observation, or enumerate it "
+                f"(poutine.block(model, hide=[{name!r}]) for the guide, and TraceEnum_ELBO)"
             )
         if not site["value"].numel():
             raise ValueError(

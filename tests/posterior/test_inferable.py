@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.poutine.indep_messenger import IndepMessenger
 
 import pyro_vbd as vbd
@@ -29,6 +30,29 @@ def test_model_with_nothing_to_infer_is_refused():
 def test_discrete_latent_is_refused(fn):
     with pytest.raises(ValueError, match="site 'k' is a discrete latent"):
         vbd.VBDGuide(lambda: pyro.sample("k", fn()))()
+
+
+def test_a_discrete_latent_may_be_enumerated_as_the_error_says():
+    """The bound is then that of the mixture which the sum over it makes."""
+
+    @config_enumerate
+    def model(y, summed):
+        w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("data", len(y)):
+            if summed:
+                pyro.sample("y", dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Normal(w, 1.0)), obs=y)
+            else:
+                k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+                pyro.sample("y", dist.Normal(w[k], 1.0), obs=y)
+
+    y = torch.randn(10)
+    with pytest.raises(ValueError, match=r"poutine.block\(model, hide=\['k'\]\) for the guide, and TraceEnum_ELBO"):
+        vbd.VBDGuide(model, y, False)
+    guide = vbd.VBDGuide(pyro.poutine.block(model, hide=["k"]), y, False, init_log_var=-1.0)
+    pyro.set_rng_seed(0)
+    listed, summed = TraceEnum_ELBO(max_plate_nesting=1), Trace_ELBO()
+    gaps = torch.tensor([listed.loss(model, guide, y, False) - summed.loss(model, guide, y, True) for _ in range(200)])
+    assert abs(gaps.mean() / (gaps.std() / math.sqrt(200))) < 4
 
 
 def test_unobserved_targets_are_a_discrete_latent():
