@@ -105,7 +105,7 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
         kept_units = _find_kept(steps, units, allow_dead)
         _replace(new, steps, kept_units)
         edits = _edits(steps, kept_units)
-    small = with_calls(new, traced.graph, edits, keep) if edits else new
+    small = with_calls(new, traced.graph, edits) if edits else new
     small.train(net.training)
     most = _difference(original, small, inputs)
     if not most <= _TOLERANCE:

@@ -18,11 +18,10 @@ class Select(nn.Module):
         dim: of which dimension.
     """
 
-    index: Tensor
-
     def __init__(self, index: Tensor | Sequence[int], dim: int = 1) -> None:
         super().__init__()
         self.dim = dim
+        self.index: Tensor  # not in the class, where TorchScript knows no Tensor
         self.register_buffer("index", torch.as_tensor(index, dtype=torch.long))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -87,7 +87,10 @@ def sliced(module: nn.Module, channels: Tensor, argument: str, **others: Any) ->
 
 
 def describe(net: nn.Module) -> dict[str, Any]:
-    """The sizes of all modules that a cut may replace, by name, and the sizes written into a graph's calls."""
+    """The sizes of all modules that a cut may replace, by name.
+
+    Of a graph also the sizes written into its calls, its inputs, and the modules that it calls and does not look into.
+    """
     modules: dict[str, Any] = {}
     for name, module in net.named_modules():
         if type(module) in _ARGUMENTS:
@@ -97,8 +100,8 @@ def describe(net: nn.Module) -> dict[str, Any]:
     if not isinstance(net, fx.GraphModule):
         return {"modules": modules, "calls": {}, "keep": [], "inputs": []}
     calls = {node.name: numbers for node in net.graph.nodes if (numbers := _numbers_of(node))}
-    inputs = [str(node.target) for node in net.graph.nodes if node.op == "placeholder"]
-    return {"modules": modules, "calls": calls, "keep": net.meta.get("keep", []), "inputs": inputs}
+    inputs, called = ([str(n.target) for n in net.graph.nodes if n.op == op] for op in ("placeholder", "call_module"))
+    return {"modules": modules, "calls": calls, "keep": called, "inputs": inputs}
 
 
 @torch.no_grad()
@@ -131,7 +134,7 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
             owner.add_module(key, _resized(here, sizes_))
         elif type(here) is not nn.Sequential or len(here) != sizes_["length"]:
             owner.add_module(key, nn.Sequential(nn.Identity(), here).train(here.training))  # reads some of its inputs
-    return with_calls(new, graph, _written(net, graph, description["calls"]), description["keep"]) if graph else new
+    return with_calls(new, graph, _written(net, graph, description["calls"])) if graph else new
 
 
 def _resized(module: nn.Module, sizes_: Mapping[str, Any]) -> nn.Module:
@@ -162,15 +165,13 @@ def _graph(net: nn.Module, description: Mapping[str, Any]) -> fx.Graph:
         return trace_calls(net, description["keep"], description["inputs"])
 
 
-def with_calls(net: nn.Module, graph: fx.Graph, calls: Mapping[str, Any], keep: Sequence[str]) -> fx.GraphModule:
+def with_calls(net: nn.Module, graph: fx.Graph, calls: Mapping[str, Any]) -> fx.GraphModule:
     """The network as a graph with other arguments in its calls, given as ``{call: {position or keyword: argument}}``."""
     for node in graph.nodes:
         changed = {**_arguments(node), **calls.get(node.name, {})}
         node.args = tuple(changed[str(position)] for position in range(len(node.args)))
         node.kwargs = {key: changed[key] for key in node.kwargs}
-    new = fx.GraphModule(net, graph, class_name=type(net).__name__)
-    new.meta["keep"] = list(keep)
-    return new.train(net.training)
+    return fx.GraphModule(net, graph, class_name=type(net).__name__).train(net.training)
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:

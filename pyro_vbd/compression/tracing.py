@@ -28,7 +28,8 @@ __all__ = ["call_network", "trace", "trace_calls"]
 class _Tracer(fx.Tracer):
     """Stops at torch.nn's modules, at those of this library, and at those to be kept whole."""
 
-    def __init__(self, keep: Sequence[str], given: Sequence[str] | None) -> None:
+    # a pickled graph is traced anew by a tracer that is made without arguments
+    def __init__(self, keep: Sequence[str] = (), given: Sequence[str] | None = None) -> None:
         super().__init__()
         self._keep, self._given, self.path = keep, given, ""
 

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from pyro_vbd.compression import Select
@@ -13,3 +14,9 @@ def test_moves_and_saves_with_the_network(device):
     select = Select([1, 4])
     assert select.state_dict()["index"].tolist() == [1, 4]
     assert select.to(device).index.device.type == device.type
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_goes_into_torchscript():
+    x = torch.randn(2, 5, 3)
+    assert torch.equal(torch.jit.script(Select([3, 0]))(x), x[:, [3, 0]])

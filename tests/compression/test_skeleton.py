@@ -1,5 +1,7 @@
+import copy
 import inspect
 import json
+import pickle
 
 import pytest
 import torch
@@ -63,25 +65,34 @@ def test_a_cut_network_from_the_one_before(make):
     assert not any(module.training for module in rebuild(make().eval(), describe(small)).modules())
 
 
-def test_what_was_kept_is_not_looked_into_again():
-    class Branching(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
 
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.branching, self.out = nn.Conv2d(1, 4, 3), Branching(), nn.Linear(144, 3)
 
-        def forward(self, x):
-            return self.out(self.conv(x).relu().view(-1, 144)) + self.branching(x).mean()
+class Keeping(nn.Module):
+    """A size in the code, and a module that cannot be looked into."""
 
-    net, x = Net(), torch.randn(2, 1, 8, 8)
+    def __init__(self):
+        super().__init__()
+        self.conv, self.branching, self.out = nn.Conv2d(1, 4, 3), Branching(), nn.Linear(144, 3)
+
+    def forward(self, x):
+        return self.out(self.conv(x).relu().view(-1, 144)) + self.branching(x).mean()
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [lambda net: net, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))],
+    ids=["itself", "a copy", "from a pickle"],
+)
+def test_what_was_kept_is_not_looked_into_again(copied):
+    net, x = Keeping(), torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         net.conv.weight[1] = 0.0
-    small = cut(net, x, keep=["branching"]).network
+    small = copied(cut(net, x, keep=["branching"]).network)
     assert small.conv.out_channels == 3
-    new = rebuild(Net(), json.loads(json.dumps(describe(small))))
+    new = rebuild(Keeping(), json.loads(json.dumps(describe(small))))
     new.load_state_dict(small.state_dict())
     torch.testing.assert_close(new(x), small(x), rtol=0, atol=0)
 
