@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from pyro_vbd.inputs import arguments
 from pyro_vbd.modes import in_mode
+from pyro_vbd.noise.gate import Gate
 from pyro_vbd.placement import moved
 from pyro_vbd.training.schedules import Schedule, linear_decay
 
@@ -23,8 +24,9 @@ _DECAY = linear_decay()
 
 
 def zero_masks(net: nn.Module) -> dict[str, Tensor]:
-    """Masks of a plain network's weight tensors by ``state_dict`` name: False where a weight is 0."""
-    return {name: p != 0 for name, p in net.named_parameters() if p.dim() > 1}
+    """Masks of a plain network's weights and gates by ``state_dict`` name: False where one is 0."""
+    gates = {id(module.weight) for module in net.modules() if isinstance(module, Gate)}
+    return {name: p != 0 for name, p in net.named_parameters() if p.dim() > 1 or id(p) in gates}
 
 
 def fine_tune(
@@ -37,7 +39,7 @@ def fine_tune(
     lr_schedule: Schedule = _DECAY,
     progress: bool = True,
 ) -> list[float]:
-    """Train a network in place by Adam; weights that are 0 stay so, for they have no gradient.
+    """Train a network in place by Adam; weights and gates that are 0 stay so, for they have no gradient.
 
     Args:
         net: a network, cut or not: cut, each step is quicker.

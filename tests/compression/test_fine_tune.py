@@ -49,6 +49,17 @@ def test_attention_keeps_its_zeros(kind):
         assert weight[1::2].ne(0).all()
 
 
+def test_a_closed_gate_stays_closed():
+    """Where a factor cannot go into a layer the gate stays, and before a cut it is there anyway."""
+    net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), vbd.Gate(6), nn.Linear(6, 2))
+    with torch.no_grad():
+        net[2].weight[:4] = 0.0
+    before = net[2].weight.detach().clone()
+    vbd.fine_tune(net, [(torch.randn(8, 3), torch.randint(2, (8,)))], epochs=3, lr=0.1, progress=False)
+    assert net[2].weight[:4].eq(0).all()
+    assert (net[2].weight[4:] != before[4:]).all()
+
+
 def test_regression_and_modes():
     net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 1)).eval()
     seen = []
