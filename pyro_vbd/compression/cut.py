@@ -22,7 +22,7 @@ from pyro_vbd.compression.analysis import analyse
 from pyro_vbd.compression.differences import difference
 from pyro_vbd.compression.joining import ElementwiseStep
 from pyro_vbd.compression.operation import Barrier, Layer, Operation
-from pyro_vbd.compression.skeleton import with_calls
+from pyro_vbd.compression.skeleton import replace, with_calls
 from pyro_vbd.compression.tracing import call_network, trace
 from pyro_vbd.compression.units import Axis, Units
 from pyro_vbd.modes import in_mode
@@ -148,7 +148,7 @@ def _replace(net: nn.Module, steps: list[Operation], kept_units: Tensor) -> None
         if step.node.op == "call_module" and (step.axis is not None or step.cuts_more):
             module = step.replacement(lambda s: _kept(s, kept_units))
             if module is not None:
-                net.set_submodule(str(step.node.target), module)
+                replace(net, net.get_submodule(str(step.node.target)), module)
 
 
 def _edits(steps: list[Operation], kept_units: Tensor) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.noise.transformer import open_transformers
 
-__all__ = ["build", "describe", "fill", "rebuild", "sizes", "sliced", "with_calls"]
+__all__ = ["build", "describe", "fill", "rebuild", "replace", "sizes", "sliced", "with_calls"]
 
 _CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", "padding_mode")
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
@@ -125,16 +125,21 @@ def rebuild(net: nn.Module, description: Mapping[str, Any]) -> nn.Module:
         new = nn.Sequential(nn.Identity(), new).train(net.training)  # a single layer reads some of its inputs
     graph = _graph(new, description) if description["calls"] else None  # of the modules that the code was written for
     for name, sizes_ in modules.items():
-        parent, _, key = name.rpartition(".")
         try:
-            owner, here = new.get_submodule(parent), new.get_submodule(name)
+            here = new.get_submodule(name)
         except AttributeError as error:
             raise ValueError(f"{type(net).__name__} has no module {name!r}: it is of another network") from error
         if sizes_["type"] != "Sequential":
-            owner.add_module(key, _resized(here, sizes_))
+            replace(new, here, _resized(here, sizes_))
         elif type(here) is not nn.Sequential or len(here) != sizes_["length"]:
-            owner.add_module(key, nn.Sequential(nn.Identity(), here).train(here.training))  # reads some of its inputs
+            replace(new, here, nn.Sequential(nn.Identity(), here).train(here.training))  # reads some of its inputs
     return with_calls(new, graph, _written(net, graph, description["calls"])) if graph else new
+
+
+def replace(net: nn.Module, module: nn.Module, new: nn.Module) -> None:
+    """Put a module into the place of another, under all names that this has in the network."""
+    for name in [name for name, found in net.named_modules(remove_duplicate=False) if found is module]:
+        net.set_submodule(name, new)
 
 
 def _resized(module: nn.Module, sizes_: Mapping[str, Any]) -> nn.Module:

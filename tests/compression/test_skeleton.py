@@ -11,6 +11,7 @@ from torch import nn
 import pyro_vbd as vbd
 from pyro_vbd.compression import Select, cut
 from pyro_vbd.compression.skeleton import build, describe, rebuild, sizes, sliced
+from tests.compression.networks import assert_same_function
 from tests.compression.test_cut import ByHand
 
 MODULES = [
@@ -117,6 +118,37 @@ def test_the_mode_of_the_network_before_leaves_no_trace_in_the_code():
     assert new.training
     assert net.training
     torch.testing.assert_close(new.eval()(x), small.eval()(x), rtol=0, atol=0)
+
+
+class Listed(nn.Module):
+    """Its last layer stands in a list as well, and is called by its other name."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 5), nn.Linear(5, 4)])
+        self.head = nn.Linear(4, 3)
+        self.layers.append(self.head)
+
+    def forward(self, x):
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        return self.head(x)
+
+
+@pytest.mark.parametrize("unread", [0, 2])
+def test_a_module_with_two_names_is_replaced_under_both(unread):
+    net, x = Listed(), torch.randn(2, 6)
+    with torch.no_grad():
+        net.layers[1].weight[2] = 0.0  # a unit of the layer before
+        net.layers[1].bias[2] = 1.0
+        net.head.weight[:, :unread] = 0.0
+    small = cut(net, x).network
+    assert small.head is small.layers[2]
+    assert_same_function(net, small, x)
+    new = rebuild(Listed(), json.loads(json.dumps(describe(small))))
+    assert new.head is new.layers[2]
+    new.load_state_dict(small.state_dict())
+    torch.testing.assert_close(new(x), small(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("make", [lambda: nn.Linear(6, 3), lambda: nn.Conv2d(6, 3, 3)])
