@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pyro_vbd.compression.cut import cut
 from pyro_vbd.compression.example_inputs import example_inputs
 from pyro_vbd.compression.latency import latencies
+from pyro_vbd.compression.multiply_adds import multiply_adds
 from pyro_vbd.compression.report import Report, layer_reports, total_bytes
 from pyro_vbd.compression.sparse_file import save_sparse
 from pyro_vbd.guide import VBDGuide
@@ -76,10 +77,12 @@ def compress(
     kept_count = count - sum(int((kept[site] == 0).sum()) for site in of_weights if site in kept)
     with tempfile.TemporaryDirectory() as folder:
         sizes = [save_sparse(found.network, Path(folder) / "network", bits=bits) for bits in (None, 8)]
+    work = multiply_adds(masked, inputs), multiply_adds(found.network, inputs)
     report = Report(
-        layers=layer_reports(masked, found.network, inputs, found.units),
+        layers=layer_reports(masked, found.network, found.units, work),
         bytes=total_bytes(masked),
         bytes_left=total_bytes(found.network),
+        multiply_adds=(sum(work[0].values()), sum(work[1].values())),
         sparse_bytes=sizes[0],
         sparse_bytes_8=sizes[1],
         mask_ratio=count / kept_count if kept_count else math.inf if count else 1.0,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.latency import Latency, milliseconds
-from pyro_vbd.compression.multiply_adds import multiply_adds
 from pyro_vbd.compression.select import Select
 
 __all__ = ["LayerReport", "Report", "layer_reports", "total_bytes"]
@@ -62,6 +61,8 @@ class Report:
     bytes: int
     #: The same after the cut.
     bytes_left: int
+    #: For one datum, before and after the cut, those in code outside layers (attention by hand) included.
+    multiply_adds: tuple[int, int]
     #: Bytes of the compressed network as a sparse file (:func:`~pyro_vbd.save_sparse`), at full precision.
     sparse_bytes: int
     #: The same with 8 bits a weight.
@@ -89,11 +90,6 @@ class Report:
     def ratio(self) -> float:
         """``|W| / |W != 0|`` of the compressed network, at least that of the masks."""
         return self.weights / self.nonzero if self.nonzero else math.inf
-
-    @property
-    def multiply_adds(self) -> tuple[int, int]:
-        """Before and after, for one datum."""
-        return sum(row.multiply_adds for row in self.layers), sum(row.multiply_adds_left for row in self.layers)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings, lists and dicts, for JSON; a ratio that is infinite is None."""
@@ -157,24 +153,27 @@ class Report:
 
 @torch.no_grad()
 def layer_reports(
-    before: nn.Module, after: nn.Module, inputs: Any, units: Mapping[str, tuple[int, int]]
+    before: nn.Module,
+    after: nn.Module,
+    units: Mapping[str, tuple[int, int]],
+    work: tuple[Mapping[str, int], Mapping[str, int]],
 ) -> tuple[LayerReport, ...]:
     """Rows for all modules that own a weight, by their names in ``before``.
 
     Args:
         before: the network before the cut.
         after: the one after.
-        inputs: example inputs.
         units: of each layer, before and after.
+        work: :func:`~pyro_vbd.compression.multiply_adds.multiply_adds` of both.
     """
-    work, work_left = multiply_adds(before, inputs), multiply_adds(after, inputs)
+    modules_left = dict(after.named_modules())
     rows = []
     met: set[int] = set()
     met_left: set[int] = set()
     for name, module in before.named_modules():
         if all(p.dim() < 2 for p in module.parameters(recurse=False)):
             continue
-        small = after.get_submodule(name)
+        small = modules_left.get(name, nn.Module())  # a graph has none that its code does not call
         selected = isinstance(small, nn.Sequential) and len(small) > 0 and isinstance(small[0], Select)
         inner = small[1] if selected else small  # type: ignore[index]
         inner_name = f"{name}.1".removeprefix(".") if selected else name
@@ -189,8 +188,8 @@ def layer_reports(
                 sum(int((p != 0).sum()) for p in _weights(left)),
                 units_before,
                 units_after,
-                work.get(name, 0),
-                work_left.get(inner_name, 0),
+                work[0].get(name, 0),
+                work[1].get(inner_name, 0),
                 _bytes(own),
                 _bytes(left),
             )

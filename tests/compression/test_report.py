@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import pyro_vbd as vbd
+from pyro_vbd.compression.multiply_adds import multiply_adds
 from pyro_vbd.compression.report import layer_reports, total_bytes
 from tests.compression.networks import Tied
 
@@ -42,7 +43,8 @@ def test_bytes_of_a_selection_count():
     with torch.no_grad():
         net[0].weight[:, :3] = 0.0
     small = vbd.cut(net, torch.randn(2, 10)).network
-    first = layer_reports(net, small, torch.randn(2, 10), {})[0]
+    x = torch.randn(2, 10)
+    first = layer_reports(net, small, {}, (multiply_adds(net, x), multiply_adds(small, x)))[0]
     assert (first.bytes_left, first.multiply_adds_left, first.nonzero) == (4 * (7 * 4 + 4) + 8 * 7, 28, 28)
 
 
@@ -57,6 +59,31 @@ def test_a_shared_parameter_counts_once(device):
     assert (words.bytes, out.bytes, out.bytes_left, out.multiply_adds) == (400, 80, 80, 100)
     assert report.bytes == report.bytes_left == sum(4 * p.numel() for p in small.parameters())
     assert report.bytes == sum(layer.bytes for layer in report.layers)
+
+
+class Unused(nn.Module):
+    """A product and a size in the code, and a layer that is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.never, self.out = nn.Conv1d(1, 4, 3), nn.Linear(5, 7), nn.Linear(24, 3)
+
+    def forward(self, x):
+        return self.out(self.conv(x).view(-1, 24)) + (x @ x.transpose(1, 2)).flatten(1)
+
+
+def test_of_code_outside_layers_and_of_layers_that_never_run():
+    net, x = Unused(), torch.randn(2, 1, 8)
+    with torch.no_grad():
+        net.conv.weight[1] = net.conv.bias[1] = 0.0
+        net.out.weight[:, 6:12] = 0.0
+    model = vbd.Classifier(net, vbd.priors.GaussianUniform(), 10)
+    small, report = vbd.compress(model, vbd.VBDGuide(model), 1e9, inputs=x, batch_sizes=())
+    conv, never, out = report.layers
+    assert [(row.multiply_adds, row.multiply_adds_left) for row in (conv, never, out)] == [(72, 54), (0, 0), (72, 54)]
+    assert report.multiply_adds == (72 + 72 + 8, 54 + 54 + 8)
+    assert (never.weights, never.nonzero, never.bytes_left) == (35, 0, 0)
+    assert report.bytes_left == total_bytes(small)
 
 
 def test_as_a_dict_and_as_a_table():
