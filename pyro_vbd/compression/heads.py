@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pyro_vbd.compression.operation import Barrier, Operation, register_operation
-from pyro_vbd.frozen import frozen_as
+from pyro_vbd.compression.skeleton import build, sizes
 from pyro_vbd.noise.attention import HeadwiseAttention
 from pyro_vbd.noise.gate import Gate
 
@@ -52,12 +52,8 @@ class HeadsStep(Barrier):
         if headwise.out_proj.bias is not None:
             bias = bias + headwise.out_proj.bias.double()
         has_bias = in_bias is not None or bool((bias != 0).any())
-        new = frozen_as(
-            headwise,
-            HeadwiseAttention(
-                headwise.embed_dim, int(alive.sum()), width, bias=has_bias, dropout=headwise.dropout, gated=False
-            ),
-        ).to(headwise.in_proj_weight)
+        described = {**sizes(headwise), "num_heads": int(alive.sum()), "bias": has_bias, "gated": False}
+        new: Any = build(described, headwise).to(headwise.in_proj_weight)
         new.in_proj_weight.copy_(parts[:, alive].flatten(0, 2))
         new.out_proj.weight.copy_(out[:, alive].flatten(1))
         if new.in_proj_bias is not None:
@@ -76,7 +72,8 @@ class HeadsStep(Barrier):
         if self._argument("need_weights", 4) not in (None, False) or not self._is_only_output_read():
             return None
         try:
-            return HeadwiseAttention.from_torch(self.module, gated=False)
+            with torch.random.fork_rng(devices=[]):
+                return HeadwiseAttention.from_torch(self.module, gated=False)
         except TypeError:
             return None
 
