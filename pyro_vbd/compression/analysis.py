@@ -8,9 +8,9 @@ from operator import attrgetter
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression import channelwise, heads, joining, layers, norms, reshaping  # noqa: F401  (their entries)
+from pyro_vbd.compression.differences import tensors
 from pyro_vbd.compression.operation import Barrier, Operation, find_operation
 from pyro_vbd.compression.units import Axis, Units
 
@@ -45,7 +45,7 @@ def analyse(traced: fx.GraphModule, keep: Sequence[str]) -> tuple[list[Operation
     found: dict[fx.Node, Operation] = {}
     shared = shared_modules(traced)
     for node in traced.graph.nodes:
-        if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(node.meta["value"])):
+        if next(tensors(node.meta["value"]), None) is None:
             continue
         module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
         inputs = [found[source] for source in node.all_input_nodes if source in found]

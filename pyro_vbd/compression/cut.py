@@ -15,11 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from pyro_vbd.compression.absorb_gates import absorb_gates
 from pyro_vbd.compression.analysis import analyse
-from pyro_vbd.compression.differences import difference
+from pyro_vbd.compression.differences import difference, tensors
 from pyro_vbd.compression.joining import ElementwiseStep
 from pyro_vbd.compression.operation import Barrier, Layer, Operation
 from pyro_vbd.compression.skeleton import replace, with_calls
@@ -34,8 +33,9 @@ __all__ = ["Cut", "cut"]
 
 logger = logging.getLogger(__name__)
 
-#: How far the cut network may be from the network, relative to its largest output: float32 sums in another order.
-_TOLERANCE = 1e-4
+#: How far the cut network may be from the network, relative to its largest output: float32 sums in another order; and in
+#: roundings, where the network computes in half precision.
+_TOLERANCE, _ROUNDINGS = 1e-4, 8.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
     small = with_calls(new, traced.graph, edits) if edits else new
     small.train(net.training)
     most = _difference(original, small, inputs)
-    if not most <= _TOLERANCE:
+    kinds = {tensor.dtype for tensor in (*net.parameters(), *net.buffers()) if tensor.is_floating_point()}
+    if not most <= max([_TOLERANCE, *(_ROUNDINGS * torch.finfo(kind).eps for kind in kinds)]):
         raise RuntimeError(
             f"the cut network's outputs differ by {most:.2g} of the largest: name in keep= the module whose code is "
             "unusual, such as one that changes its input in place"
@@ -196,19 +197,15 @@ def _difference(net: nn.Module, small: nn.Module, inputs: Any) -> float:
         RuntimeError: if the small one does not run.
     """
     with in_mode(net, False), in_mode(small, False):
-        expected = tree_leaves(call_network(net, inputs))
+        expected = list(tensors(call_network(net, inputs)))
         try:
-            found = tree_leaves(call_network(small, inputs))
+            found = list(tensors(call_network(small, inputs)))
         except Exception as error:
             raise RuntimeError(
                 f"the cut network does not run, at {_where(error, small, net)} ({str(error).partition(chr(10))[0]}): name "
                 "that module in keep=, or those whose widths or attributes its code reads"
             ) from error
-    pairs = [
-        (a, b)
-        for a, b in zip(expected, found, strict=True)
-        if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
-    ]
+    pairs = [(a, b) for a, b in zip(expected, found, strict=True) if a.is_floating_point() and a.numel()]
     if pairs and all(bool(a.isnan().all()) for a, _ in pairs):
         raise ValueError(
             f"{type(net).__name__} gives nothing but NaN on the example inputs, on which a cut cannot be checked: pass "

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-__all__ = ["difference"]
+__all__ = ["difference", "tensors"]
+
+
+def tensors(outputs: Any) -> Iterator[Tensor]:
+    """The tensors of a structure in their order: of tuples, lists and dicts, and of the fields of a dataclass."""
+    for leaf in tree_leaves(outputs):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from tensors([getattr(leaf, field.name) for field in fields(leaf)])
 
 
 def difference(expected: Tensor, found: Tensor) -> tuple[float, float]:

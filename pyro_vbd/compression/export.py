@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from pyro_vbd.compression.differences import difference
+from pyro_vbd.compression.differences import difference, tensors
 from pyro_vbd.compression.skeleton import describe, fill, rebuild
 from pyro_vbd.compression.tracing import call_network
 from pyro_vbd.inputs import arguments, length
@@ -104,11 +104,10 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
         assert program is not None
         program.save(str(temporary), external_data=False)
         session = runtime.InferenceSession(temporary.read_bytes(), providers=["CPUExecutionProvider"])
-        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         names = [argument.name for argument in session.get_inputs()]
-        found = session.run(None, {n: v.cpu().numpy() for n, v in zip(names, given, strict=True)})
-        expected = [value for value in tree_leaves(call_network(net, inputs)) if isinstance(value, Tensor)]
-        for ours, theirs in zip(expected, found, strict=True):
+        given = zip(names, tensors((args, kwargs)), strict=True)
+        found = session.run(None, {name: value.cpu().numpy() for name, value in given})
+        for ours, theirs in zip(tensors(call_network(net, inputs)), found, strict=True):
             most, largest = difference(ours.cpu(), torch.from_numpy(theirs))
             if not most <= tolerance * max(largest, 1e-30):
                 raise RuntimeError(f"onnxruntime's outputs differ from torch's by {most:.2g}: {path} was not written")

@@ -1,5 +1,6 @@
 """What is cut has no effect: over random networks, and over the cases that the theory tells apart."""
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -249,7 +250,9 @@ def test_heads_with_constant_values_go(device):
         attention.in_proj_weight.view(3, 4, 2, 8)[2, 1] = 0.0
         attention.out_proj.weight.view(8, 4, 2)[:, 3] = 0.0
     x = torch.randn(2, 5, 8)
+    before = torch.get_rng_state()
     small = cut(net.eval(), x).network
+    assert torch.equal(before, torch.get_rng_state())
     assert small[0].attention.num_heads == 2
     assert_same_function(net, small, x)
 
@@ -421,6 +424,48 @@ def test_logits_masked_by_minus_infinity():
     small = cut(net, x).network
     assert small.body[0].out_features == 5
     assert_same_function(net, small, x)
+
+
+@dataclasses.dataclass
+class Logits:
+    logits: torch.Tensor
+    note: str = ""
+
+
+class Labelled(nn.Module):
+    """Its outputs are a dataclass, and a size is written into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp(4, 6, 3)
+
+    def forward(self, x):
+        return Logits(self.body(x.view(-1, 4)), "logits")
+
+
+@torch.no_grad()
+def test_outputs_in_a_dataclass_are_read_and_compared():
+    torch.manual_seed(0)
+    net, x = Labelled(), torch.randn(20, 4)
+    net.body[0].weight[1] = 0.0
+    found = cut(net, x)
+    assert found.units == {"body.0": (6, 5), "body.2": (3, 3)}
+    assert 0.0 < found.difference < 1e-6
+    torch.testing.assert_close(found.network(x).logits, net(x).logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype):
+    torch.manual_seed(0)
+    net, x = mlp(64, 50, 50, 3).to(dtype), torch.randn(20, 64, dtype=dtype)
+    for layer in net[::2]:
+        layer.weight.mul_(torch.rand(layer.weight.shape) > 0.5)
+    net[0].weight[:20] = 0.0
+    found = cut(net, x)
+    assert found.units["0"] == (50, 30)
+    assert 1e-4 < found.difference < 8 * torch.finfo(dtype).eps
+    assert {p.dtype for p in found.network.parameters()} == {dtype}
 
 
 def test_inputs_on_which_nothing_can_be_compared_are_said_to():

@@ -1,9 +1,10 @@
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 
-from pyro_vbd.compression.differences import difference
+from pyro_vbd.compression.differences import difference, tensors
 
 INF, NAN = math.inf, math.nan
 
@@ -29,3 +30,15 @@ def test_whole_numbers_truth_values_shapes_and_nothing():
     assert difference(torch.tensor(3), torch.tensor(3)) == (0.0, 0.0)
     assert difference(torch.zeros(2, 1), torch.zeros(2))[0] == INF
     assert difference(torch.zeros(0), torch.zeros(0)) == (0.0, 0.0)
+
+
+@dataclass
+class Pair:
+    first: torch.Tensor
+    second: torch.Tensor
+    name: str = ""
+
+
+def test_tensors_in_the_fields_of_a_dataclass_are_found():
+    a, b, c, d = torch.arange(4.0)
+    assert list(tensors((a, {"x": Pair(b, [c, 2.0], "pair")}, None, [d], Pair))) == [a, b, c, d]
