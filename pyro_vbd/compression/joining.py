@@ -14,7 +14,7 @@ from pyro_vbd.compression.channelwise import PointwiseStep, apply, has_computed_
 from pyro_vbd.compression.operation import Operation, register_operation
 from pyro_vbd.compression.units import Axis
 
-__all__ = ["CatStep", "ElementwiseStep", "ProductStep", "ScalarStep", "SumStep"]
+__all__ = ["CatStep", "ElementwiseStep", "ExpandStep", "ProductStep", "ScalarStep", "SumStep"]
 
 
 @register_operation(operator.truediv, operator.itruediv, operator.pow, torch.div, torch.pow, "div", "div_", "pow")
@@ -88,6 +88,14 @@ class ProductStep(ElementwiseStep):
     def combine(self, constants: list[Tensor], narrow: int) -> Tensor:
         product = constants[0] * math.nan if narrow else torch.stack(constants).prod(0)
         return torch.where((torch.stack(constants) == 0).any(0), 0.0, product)
+
+
+@register_operation("expand_as")
+class ExpandStep(ElementwiseStep):
+    """The first, as wide as the second, of which only the shape is looked at."""
+
+    def combine(self, constants: list[Tensor], narrow: int) -> Tensor:
+        return torch.full_like(constants[0], math.nan) if narrow else constants[0]
 
 
 @register_operation(torch.cat, torch.concat, torch.concatenate)

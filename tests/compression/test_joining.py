@@ -31,10 +31,18 @@ def outcome(join, width=5, dead_a=(1, 2), dead_b=(2, 3)):
 
 @pytest.mark.parametrize(
     "join",
-    [operator.add, operator.sub, torch.add, lambda a, b: a.add(b), operator.mul, lambda a, b: a.tanh() + 1.0 + b.relu()],
-)
+    [
+        operator.add, operator.sub, torch.add, lambda a, b: a.add(b), operator.mul, lambda a, b: a.tanh() + 1.0 + b.relu(),
+        lambda a, b: a * b.expand_as(a),
+    ],
+)  # fmt: skip
 def test_only_what_is_constant_on_both_sides_goes(join):
     assert outcome(join) == (4, 4)
+
+
+def test_of_what_is_expanded_like_another_its_own_constants_count():
+    assert outcome(lambda a, b: a.expand_as(b)) == (3, 3)
+    assert outcome(lambda a, b: a.mean(1, keepdim=True).expand_as(b)) == (5, 5)
 
 
 def test_a_sum_of_multiples_is_no_sum():
