@@ -117,14 +117,16 @@ def save_onnx(net: nn.Module, path: str | os.PathLike[str], inputs: Any, *, tole
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's own deprecation warnings and progress notes from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _need(module: str) -> Any:

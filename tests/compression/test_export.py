@@ -79,6 +79,22 @@ def test_onnx_is_what_torch_computes_for_any_batch(make, small, tmp_path):
         torch.testing.assert_close(torch.from_numpy(found), net.eval()(batch).detach().cpu(), rtol=1e-4, atol=1e-5)
 
 
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = vbd.HeadwiseAttention(8, 2, gated=False)
+
+    def forward(self, x):
+        return self.attention(x, x, x)[0]
+
+
+def test_what_the_exporter_says_of_attention_is_not_passed_on(tmp_path, caplog):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert vbd.save_onnx(Attending(), tmp_path / "net.onnx", torch.randn(2, 5, 8))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 class ManyOutputs(nn.Module):
     def forward(self, x):
         above = x > 0
