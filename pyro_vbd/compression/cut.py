@@ -114,7 +114,8 @@ def _cut(net: nn.Module, inputs: Any, keep: Sequence[str], allow_dead: bool) -> 
             f"the cut network's outputs differ by {most:.2g} of the largest: name in keep= the module whose code is "
             "unusual, such as one that changes its input in place"
         )
-    layers = {step.name: step for step in steps if isinstance(step, Layer) and step.axis is not None}
+    found = [step for step in steps if isinstance(step, Layer) and step.axis is not None]
+    layers = {step.name if original is net else "": step for step in found}
     return Cut(
         small if original is net else small[0],  # type: ignore[index]
         {name: (len(s.needed), int(_kept(s, kept_units).sum())) for name, s in layers.items()},
@@ -174,8 +175,8 @@ def _why_stayed(layer: Operation, steps: list[Operation], kept_units: Tensor) ->
         for source, reads in zip(step.inputs, step.backward(), strict=True)
         if source.axis is not None and _reads_any(source.axis, reads, constant) and _holds_back(step)
     ]
-    because = ", ".join(dict.fromkeys(readers))
-    return f"{len(constant)} of {len(layer.axis.units)} units are constant and stay, for they are read by {because}"
+    because = f"for they are read by {', '.join(dict.fromkeys(readers))}" if readers else "since a layer has at least one"
+    return f"{len(constant)} of {len(layer.axis.units)} units are constant and stay, {because}"
 
 
 def _reads_any(axis: Axis, reads: Tensor | None, units: Tensor) -> bool:

@@ -284,7 +284,9 @@ def test_a_single_layer():
     net, x = nn.Linear(5, 3), torch.randn(2, 5)
     with torch.no_grad():
         net.weight[:, 1:3] = 0.0
-    assert_same_function(net, cut(net, x).network, x)
+    found = cut(net, x)
+    assert_same_function(net, found.network, x)
+    assert found.units == {"": (3, 3)}
     assert isinstance(cut(nn.Linear(5, 3), x).network, nn.Linear)
 
 
@@ -306,9 +308,10 @@ def test_a_layer_that_would_die_is_named():
         net[2].weight.zero_()
     with pytest.raises(ValueError, match=r"layer '2' would die whole: none of its 7 units.*allow_dead=True"):
         cut(net, x)
-    small = cut(net, x, allow_dead=True).network
-    assert_same_function(net, small, x)
-    assert size(small) < 15
+    found = cut(net, x, allow_dead=True)
+    assert_same_function(net, found.network, x)
+    assert size(found.network) < 15
+    assert "1 of 7 units are constant and stay, since a layer has at least one" in found.stayed["2"]
 
 
 def test_a_constant_network():
