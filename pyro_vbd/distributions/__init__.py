@@ -5,6 +5,7 @@ from pyro_vbd.distributions.inspection import base_distribution as base_distribu
 from pyro_vbd.distributions.inspection import is_positive as is_positive
 from pyro_vbd.distributions.inspection import map_tensors as map_tensors
 from pyro_vbd.distributions.inspection import tensors as tensors
+from pyro_vbd.distributions.inspection import unchecked as unchecked
 from pyro_vbd.distributions.inspection import unmasked as unmasked
 from pyro_vbd.distributions.positive import BetaPrime as BetaPrime
 from pyro_vbd.distributions.positive import GeneralizedInverseGaussian as GeneralizedInverseGaussian
@@ -25,5 +26,6 @@ __all__ = [
     "is_positive",
     "map_tensors",
     "tensors",
+    "unchecked",
     "unmasked",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Transform, transform_to
 from torch.distributions.transforms import _InverseTransform
 
-__all__ = ["base_distribution", "is_positive", "map_tensors", "tensors", "unmasked"]
+__all__ = ["base_distribution", "is_positive", "map_tensors", "tensors", "unchecked", "unmasked"]
 
 
 _INVERSE = "_inv"  # where a transform keeps its inverse, which keeps it in turn
@@ -25,6 +25,14 @@ def base_distribution(fn: Any) -> Any:
     while isinstance(fn, Independent | ExpandedDistribution):
         fn = fn.base_dist
     return fn
+
+
+def unchecked(fn: Any) -> Any:
+    """The same distribution, and those inside it, without validation of values or of their shape."""
+    free = copy.copy(fn)
+    parts = {name: unchecked(part) for name, part in vars(fn).items() if isinstance(part, Distribution)}
+    vars(free).update(parts, _validate_args=False)
+    return free
 
 
 def unmasked(fn: Any) -> Any:

@@ -20,9 +20,9 @@ import pyro.distributions as dist
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Distribution, biject_to
+from torch.distributions import biject_to
 
-from pyro_vbd.distributions import base_distribution, map_tensors, tensors
+from pyro_vbd.distributions import base_distribution, map_tensors, tensors, unchecked
 from pyro_vbd.distributions.interpolation import interpolated, neighbours
 from pyro_vbd.distributions.quadrature import Grid, grid
 from pyro_vbd.priors.evidence import Evidence
@@ -67,7 +67,8 @@ class ExactScale(dist.TorchDistribution):
         # far below this the quadrature finds no place where the integrand is not 0
         self._total = sum_of_squares.detach().double().clamp_min(torch.finfo(torch.float32).tiny)
         self._count = count.double() if isinstance(count, Tensor) else count
-        self._hyperprior = _unchecked(map_tensors(hyperprior, lambda v: v.detach().double()))
+        # validation would compare values of some groups with the shape of all
+        self._hyperprior = unchecked(map_tensors(hyperprior, lambda v: v.detach().double()))
         self._solution: tuple[Tensor, Tensor] | None = None
         self._root = self
         super().__init__(sum_of_squares.shape, validate_args=False)
@@ -234,15 +235,6 @@ class ExactScale(dist.TorchDistribution):
             return density - 0.5 * (count * variance.log() + total / variance)
 
         return grid(log_integrand, total, nodes), transform
-
-
-def _unchecked(fn: Any) -> Any:
-    """Without validation, which compares values of some groups with the shape of all: in place, on a copy of our own."""
-    for part in vars(fn).values():
-        if isinstance(part, Distribution):
-            _unchecked(part)
-    fn._validate_args = False
-    return fn
 
 
 class CollapsedScales(Messenger):

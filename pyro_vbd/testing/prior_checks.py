@@ -64,7 +64,8 @@ def _check_density(prior: Prior, num_samples: int) -> str | None:
     for site, hyperprior in hyperpriors.items():
         if hyperprior.has_enumerate_support:
             return "gamma is discrete"
-        one = map_tensors(hyperprior, lambda v: v.detach().reshape(-1)[:1].reshape(()).double())
+        first = (0,) * len(hyperprior.batch_shape)
+        one = map_tensors(hyperprior, lambda v, first=first: v.detach()[first[: v.dim()]].double())  # type: ignore[misc]
         transform = biject_to(one.support)
         curve = grid(
             lambda x, one=one, t=transform: one.log_prob(t(x)) + t.log_abs_det_jacobian(x, t(x)),  # type: ignore[misc]

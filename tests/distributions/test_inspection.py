@@ -6,7 +6,7 @@ import torch
 from torch.distributions import AffineTransform
 from torch.testing import assert_close
 
-from pyro_vbd.distributions import CentredNormal, base_distribution, is_positive, map_tensors, tensors
+from pyro_vbd.distributions import CentredNormal, base_distribution, is_positive, map_tensors, tensors, unchecked
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,13 @@ def test_inverses_of_transforms_are_looked_into_and_mapped():
 )
 def test_is_positive(fn, expected):
     assert is_positive(fn()) is expected
+
+
+@pytest.mark.parametrize("make", [lambda: dist.HalfCauchy(torch.ones(2)), lambda: dist.Beta(torch.ones(2), 1.0)])
+def test_unchecked_is_a_copy_that_takes_values_of_any_shape(make):
+    fn = make()
+    free, value = unchecked(fn), torch.full((3,), 0.5)
+    one = map_tensors(free, lambda v: v.flatten()[:1])
+    assert_close(one.log_prob(value), fn.log_prob(torch.full((2,), 0.5))[0].expand(3))
+    with pytest.raises(ValueError, match="not broadcastable"):
+        fn.log_prob(value)

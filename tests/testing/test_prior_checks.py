@@ -19,6 +19,7 @@ from pyro_vbd.priors import (
     Learned,
     LogUniform,
     Prior,
+    ScaleMixture,
     evidence,
     optimum,
     register_evidence,
@@ -82,6 +83,17 @@ def test_a_prior_of_ones_own_passes(device):
     before = vars(prior).copy()
     assert check_prior(prior, device=device, num_samples=DRAWS) == dict.fromkeys(NAMES, "passed")
     assert vars(prior) == before
+
+
+@pytest.mark.parametrize(
+    ("hyperprior", "on"),
+    [(dist.HalfCauchy(0.5), "scale"), (dist.Weibull(1.0, 2.0), "precision"), (dist.Beta(2.0, 3.0), "variance")],
+    ids=["HalfCauchy", "Weibull", "Beta"],
+)
+def test_a_hyperprior_that_validates_its_values_is_no_fault(hyperprior, on):
+    """As all do by default: those that people write, and those of a mixture of scales."""
+    assert only("density", ScaleMixture(hyperprior, on)) is None
+    assert hyperprior._validate_args
 
 
 def test_the_names_and_the_order_of_the_checks():
