@@ -221,7 +221,8 @@ class ExactScale(dist.TorchDistribution):
         shape = self._total.shape
 
         def chosen(value: Tensor) -> Tensor:
-            return value if value.dim() == 0 else value.expand(shape).reshape(-1)[where]
+            own = value.shape[len(shape) :]  # a parameter that is a vector, as torch's Beta has
+            return value if value.dim() == 0 else value.expand(shape + own).reshape(-1, *own)[where]
 
         total, count = self._total.reshape(-1)[where], self._count
         count = chosen(count) if isinstance(count, Tensor) else count

@@ -150,6 +150,25 @@ def test_hyperpriors_of_each_group_and_chunks(monkeypatch):
         assert_close(median[i], alone.quantile(torch.full((1,), 0.5))[0])
 
 
+@pytest.mark.parametrize("number_of_gammas", [2, 4])  # torch's Beta holds a vector of two, which is no vector of gammas
+def test_a_hyperprior_whose_parameter_is_a_vector(number_of_gammas):
+    totals = TOTALS[:number_of_gammas]
+    hyperprior = dist.Beta(number(2.0), number(3.0)).expand([number_of_gammas])
+    found, precision = exact(hyperprior, "variance", totals, 2.0).evidence()
+    for i, total in enumerate(totals):
+        size, more = (
+            integrate.quad(
+                lambda g, p=p, s=total: 12 * (1 - g) ** 2 * g ** (-p) * math.exp(-s / 2 / g),
+                0,
+                1,
+                points=[total / 2] if total < 1 else None,
+            )[0]
+            for p in (0, 1)
+        )
+        assert_close(found[i], number(math.log(size)), rtol=1e-6, atol=1e-6)
+        assert_close(precision[i], number(more / size), rtol=1e-6, atol=0.0)
+
+
 def test_some_groups_of_a_model_by_hand_need_quadrature(float64):
     """A uniform prior whose closed form fails for two of four weights."""
 
