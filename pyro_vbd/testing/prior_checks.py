@@ -10,11 +10,11 @@ import pyro
 import torch
 from torch.distributions import biject_to, kl_divergence
 
-from pyro_vbd.distributions import map_tensors
+from pyro_vbd.distributions import is_positive, map_tensors
 from pyro_vbd.distributions.quadrature import grid
 from pyro_vbd.posterior.exact_scale import ExactScale
 from pyro_vbd.priors.log_uniform import ImproperLogUniform
-from pyro_vbd.priors.prior import Prior
+from pyro_vbd.priors.prior import HierarchicalPrior, Prior
 from pyro_vbd.priors.sharing import SHARING
 from pyro_vbd.random_state import forked_random_state
 from pyro_vbd.testing.case import Case, largest_z
@@ -27,7 +27,7 @@ def check_prior(
 ) -> dict[str, str]:
     r"""Check a prior against the truth.
 
-    * ``density``: that of gamma integrates to 1, and prior draws follow it;
+    * ``density``: that of gamma is on positive numbers and integrates to 1, and prior draws follow it;
     * ``optimum``: gamma's registered optimum has the lowest J of 200 gammas over ten decades, for 25 random groups;
     * ``kl``: KL(q(W) || p(W | gamma)) agrees with Monte Carlo;
     * ``exact``: the normaliser and E[1/v] of the exact q(gamma) agree with quadrature and with its draws;
@@ -64,6 +64,9 @@ def _check_density(prior: Prior, num_samples: int) -> str | None:
     for site, hyperprior in hyperpriors.items():
         if hyperprior.has_enumerate_support:
             return "gamma is discrete"
+        assert site != "w_gamma" or not isinstance(prior, HierarchicalPrior) or is_positive(hyperprior), (
+            f"{prior}: the support of {site} is {hyperprior.support}, and a {prior.on} needs one without negative numbers"
+        )
         first = (0,) * len(hyperprior.batch_shape)
         one = map_tensors(hyperprior, lambda v, first=first: v.detach()[first[: v.dim()]].double())  # type: ignore[misc]
         transform = biject_to(one.support)

@@ -288,6 +288,18 @@ class WrongKl(Prior):
         return "WrongKl()"
 
 
+@pytest.mark.filterwarnings("ignore:the latents")  # that the guide finds it to be no scale
+def test_a_gamma_that_may_be_negative_is_caught():
+    class Gaussian(HierarchicalPrior):
+        on = "scale"
+
+        def hyperprior(self, like):
+            return dist.Normal(like.new_tensor(1.0), like.new_tensor(0.1))
+
+    with pytest.raises(AssertionError, match=r"support of w_gamma is Real\(\), and a scale needs one without negative"):
+        only("density", Gaussian())
+
+
 def test_a_wrong_kl_is_caught():
     assert failing(WrongKl()) == {"kl"}
 
