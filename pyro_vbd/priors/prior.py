@@ -79,7 +79,7 @@ class HierarchicalPrior(Prior):
             a :class:`Learned` one, or a distribution such as ``dist.HalfCauchy(1.)``.
 
     Raises:
-        ValueError: for a hyperparameter that is not positive and finite, or an unknown ``per``.
+        ValueError: for a hyperparameter that is not positive and finite, or an unknown ``per`` or ``on``.
     """
 
     #: What the hyperprior's density stands on: a key of ``POWERS``.
@@ -96,6 +96,8 @@ class HierarchicalPrior(Prior):
         global_scale: Hyperparameter | None = None,
     ) -> None:
         family = type(self).__name__
+        if getattr(self, "on", None) not in POWERS:
+            raise ValueError(f"{family}(on={getattr(self, 'on', None)!r}) is unknown: use one of {', '.join(POWERS)}")
         for name, value in hyperparameters.items():
             check_hyperparameter(family, name, value)
         if global_scale is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyro_vbd.distributions import is_positive, map_tensors
 from pyro_vbd.priors.hyperparameter import Hyperparameter
-from pyro_vbd.priors.prior import POWERS, HierarchicalPrior
+from pyro_vbd.priors.prior import HierarchicalPrior
 
 __all__ = ["ScaleMixture"]
 
@@ -45,9 +45,8 @@ class ScaleMixture(HierarchicalPrior):
         per: str = "weight",
         global_scale: Hyperparameter | None = None,
     ) -> None:
+        self.on = on
         super().__init__({}, per, global_scale)
-        if on not in POWERS:
-            raise ValueError(f"ScaleMixture(on={on!r}) is unknown: use one of {', '.join(POWERS)}")
         if hyperprior.batch_shape or hyperprior.event_shape:
             raise ValueError(
                 f"ScaleMixture needs the distribution of one gamma, but {hyperprior} has shape "
@@ -58,7 +57,7 @@ class ScaleMixture(HierarchicalPrior):
                 f"ScaleMixture needs a hyperprior on (0, inf), but {hyperprior} has the support {hyperprior.support}: "
                 "use a distribution of positive numbers"
             )
-        self._hyperprior, self.on = hyperprior, on
+        self._hyperprior = hyperprior
 
     def hyperprior(self, like: Tensor, **hyperparameters: Tensor) -> dist.TorchDistribution:
         return map_tensors(self._hyperprior, lambda value: value.to(like))

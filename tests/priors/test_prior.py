@@ -32,6 +32,13 @@ def test_a_prior_is_abstract():
         HierarchicalPrior()
 
 
+@pytest.mark.parametrize("attributes", [{}, {"on": "std"}])
+def test_what_gamma_is_must_be_one_of_three(attributes):
+    own = type("Own", (HierarchicalPrior,), {"hyperprior": Mixture.hyperprior, **attributes})
+    with pytest.raises(ValueError, match=r"Own\(on=(None|'std')\) is unknown: use one of variance, scale, precision"):
+        own()
+
+
 @pytest.mark.parametrize("on", POWERS)
 @pytest.mark.parametrize("shape", [(4, 3), (5,), (), (2, 1, 3, 3)], ids=str)
 def test_statements(on, shape):
