@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from pyro_vbd.modes import in_mode
 from pyro_vbd.placement import brought, common_device
-from pyro_vbd.random_state import forked_random_state
+from pyro_vbd.prototype import untouched
 from pyro_vbd.relevance import sparsity as share_removed
 from pyro_vbd.training.run import Fit
 
@@ -48,8 +49,10 @@ def kl_by_site(*batch: Any) -> Callable[[Fit], dict[str, Any]]:
     """
 
     def record(run: Fit) -> dict[str, Any]:
-        with torch.no_grad(), forked_random_state():
-            terms = run.elbo.terms(run.model, run.guide, *brought(batch, common_device(run.model, run.guide)))
+        arguments = brought(batch, common_device(run.model, run.guide))
+        # in training mode BatchNorm would count these data, and refuse a single one
+        with torch.no_grad(), untouched(run.model), in_mode(run.model, False), in_mode(run.guide, False):
+            terms = run.elbo.terms(run.model, run.guide, *arguments)
         return {"kl_by_site": {site: float(kl) for site, kl in terms.kl_by_site.items()}}
 
     return record

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 import pyro_vbd as vbd
 from tests.digits import classifier
@@ -36,6 +37,23 @@ def test_kl_by_site_leaves_the_random_state_alone():
     state = torch.get_rng_state()
     vbd.monitors.kl_by_site(x, y)(run)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_kl_by_site_leaves_the_statistics_of_batch_norm_alone(size):
+    x, y = torch.randn(20, 8), torch.randint(3, (20,))
+
+    def statistics(callbacks):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+        model = vbd.Classifier(net, vbd.priors.GaussianUniform(), num_data=20)
+        vbd.fit(model, vbd.VBDGuide(model), [(x, y)], epochs=2, progress=False, seed=0, callbacks=callbacks)
+        return dict(model.named_buffers())
+
+    modes = []
+    monitors = [vbd.monitors.kl_by_site(x[:size], y[:size]), lambda run: modes.append(run.model.training)]
+    torch.testing.assert_close(statistics(monitors), statistics([]), rtol=0, atol=0)
+    assert modes == [True, True]
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.5])
