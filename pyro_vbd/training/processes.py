@@ -137,7 +137,8 @@ class Processes:
         if self.size == 1:
             return report
         held = [parameter.grad is not None for parameter in parameters]
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        # those of an embedding may be sparse
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad.to_dense() for p in parameters]
         tensors = [report, *gradients]
         wide = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
         values = torch.cat([tensor.detach().flatten().to(wide) for tensor in tensors]).mul_(part)

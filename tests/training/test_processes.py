@@ -172,6 +172,20 @@ def test_averages(tmp_path):
         assert found == ([2.5, 5.0], [[1.25, 2.25], [1.0, 2.0], None])
 
 
+def sparse_average():
+    """Of gradients that are not zero in two rows of each process, one of them common."""
+    embedding = nn.Embedding(4, 2, sparse=True)
+    rows = torch.tensor([[0, 1], [1, 3]][get_rank()])
+    embedding(rows).sum().backward()
+    Processes().average([embedding.weight], torch.zeros(1), 0.5)
+    return embedding.weight.grad.to_dense().tolist()
+
+
+def test_gradients_of_embeddings_may_be_sparse(tmp_path):
+    for found in in_processes(sparse_average, 2, tmp_path):
+        assert found == [[0.5, 0.5], [1.0, 1.0], [0.0, 0.0], [0.5, 0.5]]
+
+
 class Watched(vbd.Batches):
     """Remembers which data it has given."""
 
