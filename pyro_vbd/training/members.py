@@ -100,7 +100,8 @@ def fit_members(
     processes = Processes()
     if processes.size > 1:
         raise ValueError(
-            f"members train in one process, and there are {processes.size}: give each process members of its own"
+            f"members train in one process, and torch.distributed has {processes.size}: leave out init_process_group, and "
+            "give each process members of its own"
         )
     if len(models) != len(guides) or not models:
         raise ValueError(f"there are {len(models)} models and {len(guides)} guides: pass a guide for each model, 1 or more")
