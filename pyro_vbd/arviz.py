@@ -65,6 +65,8 @@ def to_arviz(
     ``constant_data``        the inputs
     ======================== =================================================================================
 
+    A weight that ``poutine.condition`` holds is no target: it counts in ``lp`` alone.
+
     There is one ``chain``. ``lp`` is over all data, and is there only if x and y are all the data of the model's plate, as
     a test set is not. It counts the prior density of a gamma at its point, whereas ``log_q`` leaves points out: with a
     delta for q(gamma), :math:`\mathrm{lp} - \log q` is (up to a constant) the log weight of a draw for

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pyro.poutine.messenger import unwrap
 from torch import nn
 
 __all__ = ["in_mode"]
@@ -18,9 +19,10 @@ def in_mode(module: Any, training: bool) -> Iterator[None]:
     A module whose own ``train`` says otherwise, such as one that keeps a BatchNorm frozen, has its say.
 
     Args:
-        module: a module; anything else (a model that is a function) is left alone.
+        module: a module, also inside handlers of Pyro; anything else (a model that is a function) is left alone.
         training: whether it is training mode.
     """
+    module = unwrap(module)
     if not isinstance(module, nn.Module):
         yield
         return

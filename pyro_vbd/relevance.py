@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, SupportsFloat
 
 import torch
+from pyro.poutine.messenger import unwrap
 from torch import Tensor, nn
 
 from pyro_vbd.guide import VBDGuide
@@ -165,11 +166,12 @@ def point_network(
 
 
 def network_of(model: Any) -> StochasticNetwork:
-    """The lifted network inside a model of this library.
+    """The lifted network inside a model of this library, also where handlers of Pyro stand around it.
 
     Raises:
         TypeError: if there is none.
     """
+    model = unwrap(model)
     network = model.network if isinstance(model, SupervisedModel) else model
     if not isinstance(network, StochasticNetwork):
         raise TypeError(f"{type(model).__name__} holds no network: pass a Classifier, a Regressor or a lifted network")
@@ -188,6 +190,7 @@ def gate_sites(model: Any) -> set[str]:
 
 def _networks_inside(model: Any) -> list[StochasticNetwork]:
     """The lifted networks in a model: one itself, and any that is a submodule."""
+    model = unwrap(model)
     modules = model.modules() if isinstance(model, nn.Module) else ()
     return [module for module in modules if isinstance(module, StochasticNetwork)]
 

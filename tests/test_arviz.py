@@ -361,6 +361,50 @@ def test_latents_at_a_point_are_not_many_numbers():
     assert found.posterior["gamma"].shape == (1, 1000, 200, 100)
 
 
+@pytest.mark.parametrize("batch_size", [4, 100])
+def test_a_weight_that_is_held_is_no_target(batch_size):
+    """poutine.condition makes it an observed site, which counts once in lp, and is held in the predictive draws too."""
+    x, y = data(10)
+    w = torch.full((3,), 50.0)
+
+    def free(x, y=None):
+        w = pyro.sample("w", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 10, subsample=x):
+            mean = (x * w.unsqueeze(-2)).sum(-1) + b.unsqueeze(-1)
+            z = pyro.sample("z", dist.Normal(mean, NOISE), obs=None if y is None else y[:, 0])
+            return pyro.sample("y", dist.Normal(z, NOISE), obs=None if y is None else y[:, 1])
+
+    model, y = pyro.poutine.condition(free, data={"w": w}), torch.stack([y, y], 1)
+    found = vbd.to_arviz(model, vbd.VBDGuide(model, x, y), x, y, 5, sites="*", batch_size=batch_size)
+    for group in found.log_likelihood, found.posterior_predictive, found.observed_data:
+        assert set(group.data_vars) == {"z", "y"}
+    likelihood = sum(value.sum("data") for value in found.log_likelihood.data_vars.values())
+    held = float(torch.distributions.Normal(0.0, 1.0).log_prob(w).sum())
+    assert np.allclose(found.sample_stats["lp"], likelihood + found.log_prior["b"] + held, rtol=1e-5)
+    predicted = found.posterior_predictive["y"].values[0] - found.posterior["b"].values[0][:, None]
+    assert abs(predicted - (x @ w).numpy()).max() < 6 * 2**0.5 * NOISE
+
+
+def test_an_observation_outside_the_plate_that_follows_the_data_is_refused_in_batches():
+    def model(x, y=None):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        pyro.sample("all", dist.Normal(w * x, 1.0).to_event(1), obs=y)
+        with pyro.plate("data", 10, subsample=x):
+            pyro.sample("y", dist.Normal(w * x, 1.0), obs=y)
+
+    x, y = torch.randn(2, 10)
+    with pytest.raises(ValueError, match="the observed 'all' stands in no plate"):
+        vbd.to_arviz(model, vbd.VBDGuide(model, x, y), x, y, 2, batch_size=4)
+
+
+def test_a_model_inside_handlers_has_the_names_of_its_modules():
+    model = vbd.Regressor(nn.Linear(3, 1), vbd.priors.GaussianUniform(), num_data=10)
+    x, y = torch.randn(12, 3), torch.randn(12, 1)  # more than num_data, as a test set may be
+    found = vbd.to_arviz(pyro.poutine.scale(model, scale=2.0), vbd.VBDGuide(model), x, y, 2, sites="*")
+    assert found.posterior["weight"].dims == ("chain", "draw", "out", "in")
+
+
 def test_half_precision_becomes_single():
     def model(x, y=None):
         w = pyro.sample("w", dist.Normal(torch.zeros(3, dtype=torch.bfloat16), 1.0).to_event(1))

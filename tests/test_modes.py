@@ -1,3 +1,4 @@
+import pyro.poutine as poutine
 import pytest
 from torch import nn
 
@@ -42,3 +43,11 @@ def test_a_module_has_its_say_about_its_mode():
 def test_a_function_is_left_alone():
     with in_mode(lambda x: x, True):
         pass
+
+
+def test_handlers_of_pyro_do_not_hide_a_module():
+    """Else a model under poutine.scale would predict with dropout at work, and move the statistics of its BatchNorm."""
+    net = nn.Sequential(nn.Dropout())
+    with in_mode(poutine.scale(poutine.condition(net, data={}), scale=2.0), False):
+        assert not net[0].training
+    assert net[0].training

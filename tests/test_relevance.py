@@ -238,6 +238,15 @@ def test_a_model_without_a_network():
         vbd.point_network(lambda x: x, vbd.VBDGuide(classifier(20)))
 
 
+def test_a_model_inside_handlers():
+    model = classifier(20)
+    guide = vbd.VBDGuide(model)
+    wrapped = pyro.poutine.scale(pyro.poutine.condition(model, data={}), scale=2.0)
+    state = vbd.point_network(model, guide).state_dict()
+    for name, value in vbd.point_network(wrapped, guide).state_dict().items():
+        torch.testing.assert_close(value, state[name])
+
+
 def test_networks_inside_a_model_of_ones_own_are_seen():
     """Their gates, and which of their weights have the inputs first."""
 

@@ -61,7 +61,9 @@ def draw_arrays(
             if "sample_stats" in groups:
                 add("sample_stats", {"log_q": run.log_q()})
         log_likelihood = run.log_likelihood()
-        for value in log_likelihood.values():
+        for name, value in log_likelihood.items():
+            if name in runs.held and run.data.start > 0:  # counts once, not with each batch
+                continue
             joint[run.draws] += value.reshape(len(value), -1).sum(1, dtype=torch.float64).cpu()
         index = chosen[(chosen >= run.data.start) & (chosen < run.data.stop)] - run.data.start
         if "log_likelihood" in groups:
@@ -73,7 +75,7 @@ def draw_arrays(
         if "posterior_predictive" in groups:
             add("posterior_predictive", runs.predictive(run), index)
         if "observed_data" in groups and run.draws.start == 0:
-            add("observed_data", run.observed(), index)
+            add("observed_data", {n: v for n, v in run.observed().items() if n in runs.targets}, index)
         tick((run.draws.stop - run.draws.start) * (run.data.stop - run.data.start))
 
     found: dict[str, dict[str, Tensor]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from pyro.poutine.messenger import unwrap
 from torch import nn
 
 from pyro_vbd.network import StochasticNetwork
@@ -41,6 +42,7 @@ def module_dimensions(model: Any) -> dict[str, tuple[str, ...]]:
         model: a Pyro model. One that is no module, and whose networks are out of sight, has none.
     """
     found = {}
+    model = unwrap(model)
     for network in model.modules() if isinstance(model, nn.Module) else ():
         if isinstance(network, StochasticNetwork):
             for parameter in network.priors:

@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import pyro.poutine as poutine
 import torch
 from pyro.infer.util import is_validation_enabled
+from pyro.poutine.messenger import unwrap
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -43,8 +44,8 @@ class DrawRuns:
         self._device = common_device(model, guide)
         self.num_data = _length(data)
         self._batch = min(batch_size, self.num_data)
-        if isinstance(model, SupervisedModel):  # takes no more at once: a test set may be larger
-            self._batch = min(self._batch, model.num_data)
+        if isinstance(inner := unwrap(model), SupervisedModel):  # takes no more at once: a test set may be larger
+            self._batch = min(self._batch, inner.num_data)
         self.first = first = self.part(slice(0, self._batch))
         with self._explained():
             guide_trace = poutine.trace(guide).get_trace(*first)
@@ -54,8 +55,10 @@ class DrawRuns:
         #: The sites of guide and model in a run of one draw on the first batch.
         self.sites = {**sample_sites(guide_trace), **sample_sites(model_trace)}
         self.latents, self.observed = latent_sites(model_trace), observed_sites(model_trace)
-        #: Observed sites with a value; a factor has none.
-        self.targets = [name for name, site in self.observed.items() if site["value"].numel()]
+        #: Observed sites that are no data, such as a weight that ``poutine.condition`` holds: the same for all data.
+        self.held = self._held()
+        #: Observed sites of data; a factor has no value.
+        self.targets = [name for name, site in self.observed.items() if site["value"].numel() and name not in self.held]
         self._check(latent_sites(guide_trace))
         #: N as the model's plate of the data has it; it may differ from the number of data at hand.
         self.full_size = self._full_size()
@@ -90,7 +93,8 @@ class DrawRuns:
     def predictive(self, run: ModelRun) -> dict[str, Tensor]:
         """A draw of each target given the latents of a run, of shape ``(K, *site shape)``."""
         if len(self.targets) > 1:  # one may depend on another, and so on a draw of it
-            free = poutine.uncondition(self._model)
+            held = {name: site["value"] for name, site in self.observed.items() if name in self.held}
+            free = poutine.condition(poutine.uncondition(self._model), held)
             run = self._run(run.draws, run.data, run.together, run.guide_trace, free)
         found = {}
         for name in self.targets:
@@ -126,16 +130,29 @@ class DrawRuns:
                 f"all of them at once, pass batch_size={self.num_data}"
             ) from error
 
+    def _held(self) -> set[str]:
+        """Observed sites in no plate, beside one in the plate of the data, whose value does not follow the data."""
+        if not any(self.data_plate(name) for name in self.observed):
+            return set()
+        alone = {name for name, site in self.observed.items() if site["value"].numel() and not site["cond_indep_stack"]}
+        if alone and self._batch < self.num_data:
+            less = self._observed_in_part()
+            alone = {name for name in alone if torch.equal(self.observed[name]["value"], less[name]["value"])}
+        return alone
+
+    def _observed_in_part(self) -> dict[str, Any]:
+        """The observed sites in a run on a part of the first batch, under the same latents."""
+        less = self.part(slice(0, self._batch // 2 or 1))
+        values = {name: site["value"] for name, site in self.latents.items()}
+        with self._explained():
+            return observed_sites(poutine.trace(poutine.condition(self._model, values)).get_trace(*less))
+
     def _full_size(self) -> int:
         frames = [frame for name in self.observed if (frame := self.data_plate(name)) is not None]
         if self._batch < self.num_data:  # is the plate of this size, or does it follow the data?
-            less = self.part(slice(0, self._batch // 2 or 1))
-            with self._explained():
-                trace = poutine.trace(
-                    poutine.condition(self._model, {name: site["value"] for name, site in self.latents.items()})
-                ).get_trace(*less)
             names = {frame.name for frame in frames}
-            frames = [f for site in observed_sites(trace).values() for f in site["cond_indep_stack"] if f.name in names]
+            sites = self._observed_in_part().values()
+            frames = [frame for site in sites for frame in site["cond_indep_stack"] if frame.name in names]
         return max((f.full_size for f in frames if f.full_size not in (None, f.size)), default=self.num_data)
 
     def _run(
@@ -171,7 +188,7 @@ class DrawRuns:
         if unknown := sorted(set(self.latents) - set(known)):
             raise ValueError(f"the model has the latents {unknown}, which the guide does not know: use its own guide")
         for name in self.observed:
-            if self._batch < self.num_data and self.data_plate(name) is None:
+            if self._batch < self.num_data and self.data_plate(name) is None and name not in self.held:
                 raise ValueError(
                     f"the observed {name!r} stands in no plate of its {self._batch} data alone, or in two plates of that "
                     f"size: put it into a plate over the data, or pass batch_size={self.num_data} to run it on all at once"
