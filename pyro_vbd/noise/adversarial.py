@@ -30,17 +30,19 @@ class AdversarialDropout(nn.Module):
         if not 0.0 <= delta < 1.0:
             raise ValueError(f"delta={delta} is no share of the activations: use a number from 0 to below 1")
         self.delta, self.p = delta, checked_rate(p)
-        self._mask: Tensor | None = None  # while the loss is at work
-        self._recorded: Tensor | None = None
+        # while the loss is at work, one for each call: the masks that the adversary looks at, and those that it has made
+        self._recorded: list[Tensor] | None = None
+        self._masks: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
         # drawn also where another one takes its place: the noise behind this layer is then the same
         mask = torch.empty_like(x).bernoulli_(1.0 - self.p) if self.p else torch.ones_like(x)
-        if self._mask is not None:
-            return x * self._mask
-        self._recorded = mask.requires_grad_()
+        if self._masks:
+            return x * self._masks.pop(0)
+        if self._recorded is not None:
+            self._recorded.append(mask.requires_grad_())
         return x * mask / (1.0 - self.p)
 
     def extra_repr(self) -> str:
@@ -79,19 +81,22 @@ def adversarial_loss(
         raise ValueError(f"{type(net).__name__} has no AdversarialDropout in training mode: put one in, and call train()")
     plain = loss(net(x), y)
     try:
+        for layer in layers:
+            layer._recorded = []
         with forked_random_state(), torch.enable_grad():
             looked_at = loss(net(x), y)
-            masks = [layer._recorded for layer in layers if layer._recorded is not None]
-            if len(masks) < len(layers):
-                idle = [name for name, module in net.named_modules() if module in layers and module._recorded is None]
+            if idle := [n for n, module in net.named_modules() if module in layers and not module._recorded]:
                 raise ValueError(f"the network never calls its AdversarialDropout {idle}: take it out, or call it")
-            gradients = torch.autograd.grad(looked_at, masks)
-        for layer, mask, gradient in zip(layers, masks, gradients, strict=True):
-            layer._mask = adversarial_mask(mask.detach(), gradient, layer.delta)
+            calls = [(layer, mask) for layer in layers for mask in layer._recorded or ()]
+            gradients = torch.autograd.grad(looked_at, [mask for _, mask in calls])
+        for layer in layers:
+            layer._recorded = None
+        for (layer, mask), gradient in zip(calls, gradients, strict=True):
+            layer._masks.append(adversarial_mask(mask.detach(), gradient, layer.delta))
         return plain + weight * loss(net(x), y)
     finally:
         for layer in layers:
-            layer._mask = layer._recorded = None
+            layer._recorded, layer._masks = None, []
 
 
 def adversarial_mask(mask: Tensor, gradient: Tensor, delta: float) -> Tensor:

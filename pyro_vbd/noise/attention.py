@@ -85,7 +85,7 @@ class HeadwiseAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, None]:
-        """Attention, of shape ``(B, L, E)``, and no weights.
+        """Attention, of shape ``(B, L, E)``, and no weights. As in torch, all may be without the dimension B.
 
         Args:
             query: of shape ``(B, L, E)``.
@@ -99,6 +99,10 @@ class HeadwiseAttention(nn.Module):
         """
         if need_weights:
             raise ValueError("HeadwiseAttention computes no attention weights: call it with need_weights=False")
+        if query.dim() == 2:
+            padding = None if key_padding_mask is None else key_padding_mask[None]
+            one = self.forward(query[None], key[None], value[None], padding, attn_mask=attn_mask, is_causal=is_causal)
+            return one[0][0], None
         parts = zip(
             (query, key, value),
             self.in_proj_weight.chunk(3),

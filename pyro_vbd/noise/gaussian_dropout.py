@@ -36,7 +36,7 @@ class GaussianDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return self.layer(x)  # type: ignore[no-any-return]
-        weight = self.layer.get_parameter("weight")
+        weight: Tensor = self.layer.weight  # type: ignore[assignment]  # under torch.func any tensor stands for it
         noisy = GaussianTensor(weight, self.p / (1.0 - self.p) * weight.square())
         return functional_call(self.layer, {"weight": noisy}, (x,))  # type: ignore[no-any-return]
 

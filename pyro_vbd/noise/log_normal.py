@@ -60,7 +60,7 @@ class LogNormalGate(Penalised):
         gate = self.sample(len(x)) if self.training else (self.mean() * self.mask(self.threshold)).unsqueeze(0)
         shape = [1] * x.dim()
         shape[0], shape[self.dim] = gate.shape
-        return x * gate.to(x).reshape(shape)
+        return x * gate.to(x if x.is_floating_point() else gate).reshape(shape)
 
     def sample(self, num_samples: int = 1) -> Tensor:
         """Draws of theta by the inverse distribution function, of shape ``(num_samples, size)``.

@@ -89,7 +89,7 @@ def test_the_weight_and_the_gradient():
     assert both > 2 * plain
     both.backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
-    assert net[3]._mask is None
+    assert net[3]._masks == []
 
 
 @torch.no_grad()
@@ -122,3 +122,23 @@ def test_wrong_networks_and_numbers():
     assert all(module._recorded is None for module in net.modules() if isinstance(module, AdversarialDropout))
     with pytest.raises(ValueError, match="delta=1"):
         AdversarialDropout(delta=1.0)
+
+
+def test_a_layer_that_runs_twice_has_a_mask_for_each_call():
+    """In a recurrence, and between layers of other widths: the same loss as that of two layers."""
+    first, second = AdversarialDropout(0.5), AdversarialDropout(0.5)
+    linear = nn.Linear(3, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+    x, y = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    once = nn.Sequential(linear[0], first, linear[1], first, linear[2])
+    two = nn.Sequential(linear[0], first, linear[1], second, linear[2])
+    torch.testing.assert_close(adversarial_loss(once, x, y), adversarial_loss(two, x, y))
+
+
+def test_outside_the_loss_nothing_is_kept_and_it_runs_under_transforms():
+    net = nn.Sequential(nn.Linear(3, 4), AdversarialDropout(0.5, 0.3))
+    x = torch.randn(2, 5, 3)
+    net(x[0])
+    adversarial_loss(net, x[0], torch.tensor([0, 1, 1, 0, 1]))
+    net(x[0])
+    assert not any(isinstance(value, torch.Tensor) or value for value in (net[1]._recorded, net[1]._masks))
+    assert torch.func.vmap(net, randomness="different")(x).shape == (2, 5, 4)

@@ -86,3 +86,12 @@ def test_what_cannot_be_is_refused():
         vbd.HeadwiseAttention(8, 2)(x, x, x, need_weights=True)
     with pytest.raises(ValueError, match="needs attn_mask"):
         vbd.HeadwiseAttention(8, 2)(x, x, x, key_padding_mask=torch.zeros(2, 5).bool(), is_causal=True)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_sequence_without_a_batch(heads, gated):
+    attention = vbd.HeadwiseAttention(6, heads, gated=gated)
+    x, padding, mask = torch.randn(5, 6), torch.arange(5) > 3, torch.randn(heads, 5, 5)
+    expected = attention(x[None], x[None], x[None], padding[None], attn_mask=mask)[0][0]
+    torch.testing.assert_close(attention(x, x, x, padding, attn_mask=mask)[0], expected)

@@ -1,9 +1,11 @@
 import math
 
+import pyro
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 from pyro_vbd.noise import GaussianDropout
 
@@ -48,3 +50,19 @@ def test_evaluation_is_the_layer():
 def test_a_layer_without_weights():
     with pytest.raises(ValueError, match="no parameter 'weight'"):
         GaussianDropout(nn.ReLU())
+
+
+@pytest.mark.parametrize(("layer", "shape"), [(nn.Linear(6, 3), (8, 6)), (nn.Conv2d(6, 3, 3), (8, 6, 5, 5))])
+def test_gradients_by_transforms_are_those_of_autograd(layer, shape):
+    """torch.func puts tensors in the places of parameters."""
+    device = torch.get_default_device()
+    module, x = GaussianDropout(layer.to(device), 0.3), torch.randn(shape)
+    names, parameters = zip(*module.named_parameters(), strict=True)
+
+    def loss(values):
+        pyro.set_rng_seed(0)
+        return functional_call(module, dict(zip(names, values, strict=True)), (x,)).square().sum()
+
+    by_transform = torch.func.grad(loss)(tuple(parameter.detach() for parameter in parameters))
+    for found, expected in zip(by_transform, torch.autograd.grad(loss(parameters), parameters), strict=True):
+        torch.testing.assert_close(found, expected)

@@ -72,6 +72,12 @@ def test_an_input_of_half_precision_stays_one(training):
     assert LogNormalGate(3).train(training)(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+def test_counts_are_multiplied_as_numbers():
+    """A factor below 1 that were made an integer would be 0."""
+    gate, x = LogNormalGate(3).eval(), torch.arange(6).reshape(2, 3)
+    torch.testing.assert_close(gate(x), gate(x.float()))
+
+
 def test_a_gate_between_noise_and_signal():
     low, high = gate(-3.0, 2.0), gate(-0.1, -3.0)
     assert low.signal_to_noise() < 1 < high.signal_to_noise()
