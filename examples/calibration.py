@@ -21,6 +21,7 @@ from pathlib import Path
 
 import joblib
 import torch
+from arguments import at_least_one
 from cells import run_cells
 from reporting import write
 from uncertainty.figures import figure
@@ -35,9 +36,11 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where torchvision finds or puts its files")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="the first is compared with the others",
                         default=["vbd", "deterministic", "ensemble", "mc-dropout", "laplace-last-layer"])  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=5, help="splits, each with a seed of its own, from 0")
-    parser.add_argument("--epochs", type=int, help="in place of each problem's own; settings multiply it")
-    parser.add_argument("--jobs", type=int, help="runs at once, in processes; default: as many as cores, on a GPU 1")
+    parser.add_argument("--seeds", type=at_least_one, default=5, help="splits, each with a seed of its own, from 0")
+    parser.add_argument("--epochs", type=at_least_one, help="in place of each problem's own; settings multiply it")
+    parser.add_argument(
+        "--jobs", type=at_least_one, help="runs at once, in processes; default: as many as cores, on a GPU 1"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of each run; 0 for torch's choice")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/calibration"))

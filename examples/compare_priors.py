@@ -24,6 +24,7 @@ import arviz
 import joblib
 import pyro
 import torch
+from arguments import at_least_one
 from cells import run_cells
 from comparison.families import DEFAULT, FAMILIES
 from comparison.figures import figure
@@ -41,11 +42,15 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", choices=LOADERS, default="digits")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where torchvision finds or puts its files")
     parser.add_argument("--priors", nargs="+", choices=[*FAMILIES, "all"], default=DEFAULT)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0")
-    parser.add_argument("--epochs", type=int, help="default: %s" % {k: v.epochs for k, v in SETTINGS.items()})
-    parser.add_argument("--jobs", type=int, help="runs at once, in processes; default: as many as cores, on a GPU 1")
+    parser.add_argument("--seeds", type=at_least_one, default=3, help="how many, from 0")
+    parser.add_argument("--epochs", type=at_least_one, help="default: %s" % {k: v.epochs for k, v in SETTINGS.items()})
     parser.add_argument(
-        "--members", type=int, help="seeds of a prior that are trained side by side; default: 1, on a GPU all of them"
+        "--jobs", type=at_least_one, help="runs at once, in processes; default: as many as cores, on a GPU 1"
+    )
+    parser.add_argument(
+        "--members",
+        type=at_least_one,
+        help="seeds of a prior that are trained side by side; default: 1, on a GPU all of them",
     )
     parser.add_argument(
         "--threads", type=int, help="of each run; default: 1 with several jobs or digits, else as torch does"

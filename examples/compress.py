@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pyro
 import torch
+from arguments import at_least_one
 from compressing.figures import gates_figure, result_figure, training_figure
 from compressing.settings import SETTINGS, Setting
 from compressing.stages import Data, Run, plain, pruned, without_closed_gates
@@ -83,7 +84,7 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", choices=[name for name in LOADERS if name in {d for d, _ in SETTINGS}], default="digits")
     parser.add_argument("--net", help=f"default: the first of {', '.join(f'{d}: {n}' for d, n in SETTINGS)}")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where torchvision finds or puts its files")
-    parser.add_argument("--epochs", type=int, help="at most so many in each stage")
+    parser.add_argument("--epochs", type=at_least_one, help="at most so many in each stage")
     parser.add_argument("--kl-weight", type=float, help="of the weights' KL: more removes more")
     parser.add_argument("--gate-weights", type=float, nargs="*", help="of the gates' KL, tried in turn; none: no gates")
     parser.add_argument("--max-loss", type=float, help="points of validation error that gates may cost")

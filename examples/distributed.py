@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 import pyro_vbd as vbd
+from examples.arguments import at_least_one
 from examples.data import LOADERS, load
 from examples.reporting import write
 from models.mlp import mlp
@@ -41,8 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=sorted(LOADERS), default="digits")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--batch-size", type=int, default=100, help="data of all processes in a step")
+    parser.add_argument("--epochs", type=at_least_one, default=50)
+    parser.add_argument("--batch-size", type=at_least_one, default=100, help="data of all processes in a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--checkpoint", type=Path, help="file to write after each epoch, which every process can read")

@@ -30,6 +30,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
+from arguments import at_least_one
 from ground_truth.figures import figure
 from ground_truth.posteriors import KINDS, compare
 from ground_truth.problems import PROBLEMS
@@ -41,10 +42,10 @@ from tqdm import tqdm
 def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--steps", type=int, default=1000, help="of the guide's optimizer")
-    parser.add_argument("--chains", type=int, default=2, help="of NUTS, one after the other")
+    parser.add_argument("--steps", type=at_least_one, default=1000, help="of the guide's optimizer")
+    parser.add_argument("--chains", type=at_least_one, default=2, help="of NUTS, one after the other")
     parser.add_argument("--warmup", type=int, default=300, help="steps of NUTS that are thrown away")
-    parser.add_argument("--draws", type=int, default=400, help="of each chain")
+    parser.add_argument("--draws", type=at_least_one, default=400, help="of each chain")
     parser.add_argument("--out", type=Path, default=Path("out/mcmc_ground_truth"))
     return parser.parse_args(None if arguments is None else list(arguments))
 

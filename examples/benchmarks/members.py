@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 import pyro_vbd as vbd
+from examples.arguments import at_least_one
 from examples.benchmarks.contenders import Step, adam
 from examples.benchmarks.problems import NETS, Problem, dense, problem
 from examples.benchmarks.records import save_record
@@ -79,11 +80,11 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=MAPPED, default=list(MAPPED))
-    parser.add_argument("--members", type=int, nargs="+", default=[8])
+    parser.add_argument("--members", type=at_least_one, nargs="+", default=[8])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of the single step and the others")
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--burst", type=int, default=3, help="steps timed together")
+    parser.add_argument("--batch", type=at_least_one, default=100)
+    parser.add_argument("--rounds", type=at_least_one, default=20)
+    parser.add_argument("--burst", type=at_least_one, default=3, help="steps timed together")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), help="folder of the numbers")
     options = parser.parse_args()

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import pyro_vbd as vbd
+from examples.arguments import at_least_one
 from examples.benchmarks import peers  # noqa: F401  (they register themselves)
 from examples.benchmarks.contenders import CONTENDERS, PLAIN
 from examples.benchmarks.figures import Panel, curves
@@ -119,13 +120,13 @@ def draw(results: Mapping[str, Mapping[int, Mapping[str, Any]]], title: str) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--widths", nargs="*", type=int, default=[100, 200, 500, 1000, 2000, 4000])
-    parser.add_argument("--depths", nargs="*", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--widths", nargs="*", type=at_least_one, default=[100, 200, 500, 1000, 2000, 4000])
+    parser.add_argument("--depths", nargs="*", type=at_least_one, default=[1, 2, 4, 8, 16])
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(DEFAULT), metavar="NAME")
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--burst", type=int, default=5, help="steps timed together")
-    parser.add_argument("--draws", type=int, default=100, help="posterior draws of a prediction")
+    parser.add_argument("--batch", type=at_least_one, default=100)
+    parser.add_argument("--rounds", type=at_least_one, default=20)
+    parser.add_argument("--burst", type=at_least_one, default=5, help="steps timed together")
+    parser.add_argument("--draws", type=at_least_one, default=100, help="posterior draws of a prediction")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
     options = parser.parse_args()

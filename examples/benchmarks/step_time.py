@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from examples.arguments import at_least_one
 from examples.benchmarks import peers  # noqa: F401  (they register themselves)
 from examples.benchmarks.contenders import CONTENDERS, PLAIN
 from examples.benchmarks.figures import bars
@@ -65,9 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"beginnings of names among: {'; '.join(CONTENDERS)}")
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--burst", type=int, default=5, help="steps timed together")
+    parser.add_argument("--batch", type=at_least_one, default=100)
+    parser.add_argument("--rounds", type=at_least_one, default=40)
+    parser.add_argument("--burst", type=at_least_one, default=5, help="steps timed together")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave the memory out")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"), help="folder of the picture and the numbers")

@@ -25,6 +25,7 @@ from torch import nn
 from tqdm import tqdm
 
 import pyro_vbd as vbd
+from examples.arguments import at_least_one
 from examples.benchmarks.contenders import adam
 from examples.benchmarks.figures import Panel, curves
 from examples.benchmarks.records import save_record
@@ -96,10 +97,10 @@ def main() -> None:
     parser.add_argument("--net", choices=NETS, default="lenet")
     parser.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=list(ESTIMATORS))
     parser.add_argument("--target", type=float, help="the validation loss to reach, in nats per datum")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=at_least_one, default=30)
     parser.add_argument("--warm-up", type=int, default=10, help="epochs in which the weight of the KL rises from 0 to 1")
-    parser.add_argument("--batch", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--batch", type=at_least_one, default=100)
+    parser.add_argument("--seeds", type=at_least_one, default=3)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
     options = parser.parse_args()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from examples.arguments import at_least_one
 from examples.paper.cell import Cell, Table
 
 __all__ = ["configuration", "parse", "wanted"]
@@ -26,22 +27,22 @@ def parse(tables: Mapping[str, Table], arguments: Sequence[str] | None) -> argpa
     add("--table", choices=tables, default=first.name, help="a protocol is a table of its own")
     add("--only", nargs="+", metavar="METHOD", help=f"patterns; methods: {', '.join(first.methods)}")
     add("--sizes", nargs="+", metavar="SIZE", help=f"patterns; sizes: {', '.join(first.sizes)}")
-    add("--seeds", type=int, default=1, help="how many")
+    add("--seeds", type=at_least_one, default=1, help="how many")
     add("--first-seed", type=int, default=0, help="the first of them")
     add(
         "--selection", choices=("last", "validation"), default="last", help="train on all data, or hold a sixth out to pick"
     )
     add("--device", type=torch.device, default=torch.device("cpu"))
-    add("--jobs", type=int, default=1, help="cells at once, each in a process of its own")
+    add("--jobs", type=at_least_one, default=1, help="cells at once, each in a process of its own")
     add(
         "--members",
-        type=int,
+        type=at_least_one,
         default=1,
         help="seeds trained side by side in variational rows; a killed group goes on with the same seeds",
     )
     add("--threads", type=int, default=1, help="of each process, on the CPU")
     add("--compile", action="store_true", help="train by fit(..., compile=True)")
-    add("--epochs", type=int, help="instead of the recipe's, to try the program out")
+    add("--epochs", type=at_least_one, help="instead of the recipe's, to try the program out")
     add(
         "--set", nargs="+", type=setting, default=[], metavar="KEY=VALUE",
         help="entries of the recipes in JSON, to tune them: with --selection validation, and --results of its own",
