@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.messenger import unwrap
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -24,7 +25,7 @@ from pyro_vbd.prototype import Prototyped
 from pyro_vbd.recomputation import refuse_recomputation
 from pyro_vbd.selection import Where, select
 
-__all__ = ["StochasticNetwork", "lift"]
+__all__ = ["StochasticNetwork", "lift", "networks_in"]
 
 logger = logging.getLogger(__name__)
 
@@ -198,3 +199,10 @@ def lift(net: nn.Module, prior: Prior | Mapping[str, Prior], where: Where = None
         ValueError: if no weight is selected, or a selected one holds integers or numbers of half precision.
     """
     return StochasticNetwork(net, prior, where, name)
+
+
+def networks_in(model: Any) -> list[StochasticNetwork]:
+    """The lifted networks in a model: one itself, and any submodule, also where handlers of Pyro stand around the model."""
+    model = unwrap(model)
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return [module for module in modules if isinstance(module, StochasticNetwork)]

@@ -13,7 +13,7 @@ from pyro.poutine.messenger import unwrap
 from torch import Tensor, nn
 
 from pyro_vbd.guide import VBDGuide
-from pyro_vbd.network import StochasticNetwork
+from pyro_vbd.network import StochasticNetwork, networks_in
 from pyro_vbd.noise.gate import Gate
 from pyro_vbd.priors.sharing import shared_shape
 from pyro_vbd.recomputation import allow_recomputation
@@ -52,7 +52,7 @@ def relevance(guide: VBDGuide, per: str = "weight") -> dict[str, Tensor]:
         raise ValueError(f"per={per!r} is unknown: use one of {', '.join(_SHARING)}")
     if per == "weight":
         return _log_alpha(guide)
-    swapped = {site for network in _networks_inside(guide.model) for site in network.input_first_sites()}
+    swapped = {site for network in networks_in(guide.model) for site in network.input_first_sites()}
     found = {}
     for site, (variance, square) in _moments(guide).items():
         if variance.dim() > 1:
@@ -182,17 +182,10 @@ def gate_sites(model: Any) -> set[str]:
     """The sites that are weights of gates; empty for a model that holds no network of this library's."""
     return {
         network.site(name)
-        for network in _networks_inside(model)
+        for network in networks_in(model)
         for name in network.priors
         if isinstance(network.net.get_submodule(name.rpartition(".")[0]), Gate)
     }
-
-
-def _networks_inside(model: Any) -> list[StochasticNetwork]:
-    """The lifted networks in a model: one itself, and any that is a submodule."""
-    model = unwrap(model)
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    return [module for module in modules if isinstance(module, StochasticNetwork)]
 
 
 def _log_alpha(guide: Any) -> dict[str, Tensor]:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pyro.poutine.messenger import unwrap
 from torch import nn
 
-from pyro_vbd.network import StochasticNetwork
+from pyro_vbd.network import networks_in
 from pyro_vbd.posterior.hierarchy import Hierarchy
 
 __all__ = ["dimension_names", "module_dimensions"]
@@ -42,15 +41,13 @@ def module_dimensions(model: Any) -> dict[str, tuple[str, ...]]:
         model: a Pyro model. One that is no module, and whose networks are out of sight, has none.
     """
     found = {}
-    model = unwrap(model)
-    for network in model.modules() if isinstance(model, nn.Module) else ():
-        if isinstance(network, StochasticNetwork):
-            for parameter in network.priors:
-                owner, _, name = parameter.rpartition(".")
-                for kind, dims in _BY_MODULE.items():
-                    if isinstance(network.net.get_submodule(owner), kind) and name in dims:
-                        prefix = network.site(owner) + "." if owner else network.name and network.name + "."
-                        found[network.site(parameter)] = tuple(prefix + dim for dim in dims[name])
+    for network in networks_in(model):
+        for parameter in network.priors:
+            owner, _, name = parameter.rpartition(".")
+            for kind, dims in _BY_MODULE.items():
+                if isinstance(network.net.get_submodule(owner), kind) and name in dims:
+                    prefix = network.site(owner) + "." if owner else network.name and network.name + "."
+                    found[network.site(parameter)] = tuple(prefix + dim for dim in dims[name])
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pyro_vbd.network import StochasticNetwork
+from pyro_vbd.network import networks_in
 from pyro_vbd.random_state import get_random_state, set_random_state
 from pyro_vbd.training.checkpoint import load_checkpoint
 from pyro_vbd.training.processes import Processes
@@ -127,9 +127,7 @@ def _values(run: Fit) -> dict[str, Tensor]:
 
 def _frozen(run: Fit) -> dict[str, Tensor]:
     """Parameters that are not trained, but for the values that the means of Bayesian weights have started from."""
-    modules = run.model.modules() if isinstance(run.model, nn.Module) else ()
-    networks = [module for module in modules if isinstance(module, StochasticNetwork)]
-    starts = {id(network.net.get_parameter(name)) for network in networks for name in network.priors}
+    starts = {id(network.net.get_parameter(name)) for network in networks_in(run.model) for name in network.priors}
     named = module_parameters(run.model, run.guide)
     return {name: p for name, p in named.items() if name not in run.parameters and id(p) not in starts}
 
