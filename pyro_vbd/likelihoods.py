@@ -12,34 +12,30 @@ from torch import Tensor, nn
 __all__ = ["GaussianLikelihood", "MaskedBernoulli", "MaskedCategorical", "bernoulli", "categorical"]
 
 
-class MaskedCategorical(dist.Categorical):
-    """A Categorical whose log-probability is 0 where the value is ``ignore_index`` (padding, unlabelled pixels)."""
+class _Ignoring(dist.TorchDistribution):
+    """A distribution whose log-probability is 0 where the value is ``ignore_index``; to be mixed into one of labels."""
 
     def __init__(self, logits: Tensor, ignore_index: int) -> None:
         self.ignore_index = ignore_index
-        super().__init__(logits=logits, validate_args=False)
+        super().__init__(logits=logits, validate_args=False)  # type: ignore[call-arg]  # of the other base
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        ignored = value == self.ignore_index
+        return super().log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0.0)
+
+
+class MaskedCategorical(_Ignoring, dist.Categorical):
+    """A Categorical whose log-probability is 0 where the value is ``ignore_index`` (padding, unlabelled pixels)."""
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MaskedCategorical:
         return MaskedCategorical(self.logits.expand(*batch_shape, self.logits.size(-1)), self.ignore_index)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        ignored = value == self.ignore_index
-        return super().log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0.0)
 
-
-class MaskedBernoulli(dist.Bernoulli):
+class MaskedBernoulli(_Ignoring, dist.Bernoulli):
     """A Bernoulli whose log-probability is 0 where the value is ``ignore_index`` (labels that nobody gave)."""
-
-    def __init__(self, logits: Tensor, ignore_index: int) -> None:
-        self.ignore_index = ignore_index
-        super().__init__(logits=logits, validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> MaskedBernoulli:
         return MaskedBernoulli(self.logits.expand(batch_shape), self.ignore_index)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        ignored = value == self.ignore_index
-        return super().log_prob(value.masked_fill(ignored, 0)).masked_fill(ignored, 0.0)
 
 
 def categorical(logits: Tensor, ignore_index: int | None = None, event_dim: int = 0) -> dist.TorchDistribution:
